@@ -1,0 +1,1 @@
+"""What runs inside the container: one attempt at a run, from claim to result. Never imports infra."""
