@@ -1,0 +1,1 @@
+"""The trainer: everything that imports torch. It never touches the bucket."""
