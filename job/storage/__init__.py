@@ -1,7 +1,7 @@
 """Buckets: named objects with generations, preconditions and checksums, behind one small protocol.
 
-A bucket here is always rooted at one run's prefix: `open_bucket("gs://b/runs/NAME")`, `open_bucket("file:///path")`.
-Object names are relative to it, with `/` between the parts.
+A bucket here is always rooted at one run's prefix: `open_bucket("gs://b/runs/NAME")`,
+`open_bucket("file:///path")`. Object names are relative to it, with `/` between the parts.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from job.errors import UsageError
 
 Buffer = bytes | bytearray | memoryview
 Data = Buffer | Iterable[Buffer]
-"""What may be written: one buffer, or several that are written one after another without being joined in memory."""
+"""What may be written: one buffer, or several that are written one after another, not joined in memory."""
 
 
 class NotFound(Exception):
@@ -31,7 +31,8 @@ class ObjectInfo:
     generation: int
     """Grows with every write of this name; never reused."""
     size_bytes: int
-    crc32c: int
+    crc32c: int | None
+    """Always known by write and read; by stat and list only where the store keeps it (file:// does not)."""
     updated_s: float
     """Server time of the write, seconds since the epoch."""
 
@@ -46,13 +47,16 @@ class Bucket(Protocol):
         """The whole object, its checksum verified. Raises NotFound."""
 
     def read_into(self, name: str, buffer: memoryview) -> ObjectInfo:
-        """Streams the object into `buffer`, whose length must be the object's size. Raises NotFound, ValueError on another size."""
+        """Streams the object into `buffer`, whose length must be the object's size.
+
+        Raises NotFound, ValueError on another size.
+        """
 
     def stat(self, name: str) -> ObjectInfo | None:
         """The object's metadata, None when it does not exist."""
 
     def write(self, name: str, data: Data, *, if_generation: int | None = None) -> ObjectInfo:
-        """Writes the object as a whole: readers see the old one or the new one.
+        """Writes the object as a whole: readers see the old one or the new one. `data` is gone through once.
 
         `if_generation=0`: only if it does not exist; N: only if N is its generation; None: whatever is there.
         Raises PreconditionFailed, and then nothing was changed.

@@ -1,0 +1,26 @@
+"""MANIFEST.json: what a checkpoint consists of. It is written last; head names it by its checksum."""
+
+from pydantic import Field
+
+from job.run.records import Record
+
+
+class ManifestFile(Record):
+    """One file of the checkpoint."""
+
+    size_bytes: int = Field(ge=0)
+    crc32c: int
+    sha256: str | None = None
+    """Of checkpoints that are kept for good, released or final; it costs too much at every step."""
+
+
+class Manifest(Record):
+    """The files of a checkpoint, or of an addition to one, and what they belong to."""
+
+    step: int = Field(ge=0)
+    attempt: int = Field(ge=1)
+    incarnation: int = Field(ge=0)
+    fingerprint: str
+    """Of the settings that it was trained by."""
+    files: dict[str, ManifestFile]
+    """By name, relative to the MANIFEST."""

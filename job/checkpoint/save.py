@@ -1,0 +1,90 @@
+"""Saves a checkpoint: files, then MANIFEST.json, each created once. Head makes it the newest."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping
+
+from job.checkpoint.manifest import Manifest, ManifestFile
+from job.run.head import CheckpointRef
+from job.run.layout import MANIFEST, checkpoint_folder
+from job.storage import Bucket, Buffer, Data
+from job.storage.chunks import chunks
+
+NONCE_BYTES = 4
+
+
+def save_checkpoint(
+    bucket: Bucket,
+    *,
+    step: int,
+    attempt: int,
+    incarnation: int,
+    fingerprint: str,
+    files: Mapping[str, Data],
+    sha256: bool,
+) -> CheckpointRef:
+    """Writes the files of a checkpoint and their MANIFEST; the reference is for `Owner.publish`.
+
+    Killed anywhere before that, nothing has changed. Raises Transient: call it again, it takes another
+    folder.
+    """
+    folder = checkpoint_folder(step, attempt, secrets.token_hex(NONCE_BYTES))
+    manifest = Manifest(
+        step=step,
+        attempt=attempt,
+        incarnation=incarnation,
+        fingerprint=fingerprint,
+        files=_write_files(bucket, folder, files, sha256),
+    )
+    return CheckpointRef(
+        folder=folder, step=step, attempt=attempt, manifest_crc32c=_write_manifest(bucket, folder, manifest)
+    )
+
+
+def save_addition(
+    bucket: Bucket, ref: CheckpointRef, files: Mapping[str, Data], *, sha256: bool, incarnation: int = 0
+) -> CheckpointRef:
+    """Writes what was made after the checkpoint's step into a fresh folder inside its own.
+
+    Returns the reference with this addition in place of an earlier one. Raises Transient as `save_checkpoint`
+    does.
+    """
+    addition = f"scored-{secrets.token_hex(NONCE_BYTES)}"
+    folder = f"{ref.folder}/{addition}"
+    manifest = Manifest(
+        step=ref.step,
+        attempt=ref.attempt,
+        incarnation=incarnation,
+        fingerprint="",
+        files=_write_files(bucket, folder, files, sha256),
+    )
+    crc = _write_manifest(bucket, folder, manifest)
+    return ref.model_copy(update={"addition": addition, "addition_crc32c": crc})
+
+
+def _write_files(
+    bucket: Bucket, folder: str, files: Mapping[str, Data], sha256: bool
+) -> dict[str, ManifestFile]:
+    written = {}
+    for name, data in files.items():
+        digest = hashlib.sha256() if sha256 else None
+        info = bucket.write(
+            f"{folder}/{name}", data if digest is None else _hashed(data, digest), if_generation=0
+        )
+        assert info.crc32c is not None
+        written[name] = ManifestFile(
+            size_bytes=info.size_bytes, crc32c=info.crc32c, sha256=digest.hexdigest() if digest else None
+        )
+    return written
+
+
+def _write_manifest(bucket: Bucket, folder: str, manifest: Manifest) -> int:
+    crc = bucket.write(f"{folder}/{MANIFEST}", manifest.to_bytes(), if_generation=0).crc32c
+    assert crc is not None
+    return crc
+
+
+def _hashed(data: Data, digest: "hashlib._Hash") -> Iterator[Buffer]:
+    for chunk in chunks(data):
+        digest.update(chunk)
+        yield chunk

@@ -1,0 +1,1 @@
+"""The run's durable state in its bucket: one writer per object."""

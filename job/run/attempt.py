@@ -1,0 +1,68 @@
+"""What an attempt records of itself: where it ran, where it resumed, what its phases took, how it ended."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from job.run.layout import ATTEMPTS, attempt_name
+from job.run.records import Record
+from job.storage import Bucket
+
+
+class ResumedFrom(Record):
+    """The checkpoint that the attempt went on from."""
+
+    step: int = Field(ge=0)
+    folder: str
+    lost_steps: int = Field(default=0, ge=0)
+    """Steps that the attempt before had made and that were not durable."""
+
+
+class Ended(Record):
+    """How the attempt ended, in its own words; an attempt that was killed has none."""
+
+    exit_code: int
+    reason: str = ""
+    step: int | None = None
+    """The durable step at the end."""
+    at_s: float
+    """Seconds since the epoch."""
+
+
+class AttemptRecord(Record):
+    """attempts/NNNN/attempt.json. A later incarnation of the same attempt writes over it."""
+
+    number: int = Field(ge=1)
+    incarnation: int = Field(default=0, ge=0)
+    kind: Literal["process", "vm"] = "process"
+    host: str
+    pid: int
+    started_at_s: float
+    """Seconds since the epoch."""
+    phases: dict[str, float] = Field(default_factory=dict)
+    """Seconds spent in each phase, in the order in which they began."""
+    resumed_from: ResumedFrom | None = None
+    """None for a fresh start."""
+    warnings: tuple[str, ...] = ()
+    ended: Ended | None = None
+
+
+def write_record(bucket: Bucket, record: AttemptRecord) -> None:
+    """Writes the record, over the one before."""
+    bucket.write(attempt_name(record.number), record.to_bytes())
+
+
+def read_record(bucket: Bucket, number: int) -> AttemptRecord | None:
+    """One attempt's record, None when it wrote none."""
+    found = AttemptRecord.read(bucket, attempt_name(number))
+    return None if found is None else found[0]
+
+
+def read_records(bucket: Bucket) -> list[AttemptRecord]:
+    """The records of all attempts, oldest first."""
+    found = [
+        AttemptRecord.read(bucket, info.name)
+        for info in bucket.list(ATTEMPTS)
+        if info.name.endswith("/attempt.json")
+    ]
+    return [record for record, _ in filter(None, found)]

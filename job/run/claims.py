@@ -1,0 +1,149 @@
+"""Who may try the run: numbered claims and what is wanted of the run, changed by compare-and-swap only."""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import tenacity
+from pydantic import Field
+
+from job.errors import Fenced, NeedsPerson, Transient, UsageError
+from job.run.layout import CLAIMS
+from job.run.records import RETRY_WAIT_MAX_S, Record
+from job.storage import Bucket, PreconditionFailed
+
+SWAP_TRIES = 20
+
+Want = Literal["run", "stop", "failed"]
+
+
+class SeenEnd(Record):
+    """How an attempt ended as seen from outside."""
+
+    how: str
+    """Preempted, crashed, finished, replaced..."""
+    at_s: float
+    """Seconds since the epoch."""
+    exit_code: int | None = None
+
+
+class Claim(Record):
+    """The right to one attempt, taken before it starts."""
+
+    number: int = Field(ge=1)
+    kind: Literal["process", "vm"]
+    """`process`: started by a person, watchdogs leave it alone. `vm`: claimed before the VM was asked for."""
+    claimed_at_s: float
+    host: str | None = None
+    pid: int | None = None
+    zone: str | None = None
+    vm: str | None = None
+    request_id: str | None = None
+    """Of the insert: asking twice makes one VM."""
+    ended: SeenEnd | None = None
+
+
+class Claims(Record):
+    """All claims, oldest first, and whether the run is wanted."""
+
+    want: Want = "run"
+    reason: str | None = None
+    """Why it is stopped or has failed."""
+    attempts: tuple[Claim, ...] = ()
+    write_id: str = ""
+    """Random in every write: after a lost reply it tells whether the write was mine."""
+
+    @property
+    def newest(self) -> Claim | None:
+        """The claim that counts."""
+        return self.attempts[-1] if self.attempts else None
+
+
+def read_claims(bucket: Bucket) -> Claims:
+    """What is claimed; nothing, and `want` run, where nothing is written yet."""
+    found = Claims.read(bucket, CLAIMS)
+    return Claims() if found is None else found[0]
+
+
+def update_claims(bucket: Bucket, change: Callable[[Claims], Claims]) -> Claims:
+    """Applies a pure `change` by compare-and-swap, once; returns what is written. What `change` raises goes
+    through.
+
+    Raises Transient when the bucket fails, or others change it, time after time.
+    """
+    mine: set[str] = set()
+
+    def swap() -> Claims:
+        found = Claims.read(bucket, CLAIMS)
+        before, generation = (Claims(), 0) if found is None else (found[0], found[1].generation)
+        if before.write_id in mine:  # an earlier try whose reply was lost
+            return before
+        write_id = secrets.token_hex(8)
+        after = change(before).model_copy(update={"write_id": write_id})
+        mine.add(write_id)
+        bucket.write(CLAIMS, after.to_bytes(), if_generation=generation)
+        return after
+
+    try:
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((PreconditionFailed, Transient)),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=RETRY_WAIT_MAX_S),
+            stop=tenacity.stop_after_attempt(SWAP_TRIES),
+            reraise=True,
+        )(swap)
+    except PreconditionFailed:
+        raise Transient(
+            f"{bucket.uri}/{CLAIMS} was changed by others {SWAP_TRIES} times in a row.", fix="Try again."
+        ) from None
+
+
+def claim_process(bucket: Bucket, host: str, pid: int) -> tuple[Claim, Claim | None]:
+    """Claims the next number for a process on this machine. Returns the claim, and the open one that it
+    replaces.
+
+    Raises NeedsPerson for a run that is stopped or has failed.
+    """
+    replaced: Claim | None = None
+
+    def change(claims: Claims) -> Claims:
+        nonlocal replaced
+        refuse_unwanted(claims, bucket.uri)
+        newest = claims.newest
+        replaced = newest if newest is not None and newest.ended is None else None
+        number = 1 if newest is None else newest.number + 1
+        claim = Claim(number=number, kind="process", claimed_at_s=time.time(), host=host, pid=pid)
+        return claims.model_copy(update={"attempts": (*claims.attempts, claim)})
+
+    claim = update_claims(bucket, change).newest
+    assert claim is not None
+    return claim, replaced
+
+
+def refuse_unwanted(claims: Claims, uri: str) -> None:
+    """Raises NeedsPerson for a run that was stopped or has failed."""
+    if claims.want == "stop":
+        because = f": {claims.reason}" if claims.reason else ""
+        raise NeedsPerson(f"the run {uri} is stopped{because}.", fix=f"baton resume {uri} lets it go on.")
+    if claims.want == "failed":
+        raise NeedsPerson(
+            f"the run {uri} has failed: {claims.reason or 'no reason is recorded'}.",
+            fix=f"Mend the cause, then: baton resume {uri}",
+        )
+
+
+def check_claim(bucket: Bucket, number: int) -> Claim:
+    """The claim of that number. Raises Fenced when a newer one exists, UsageError when nobody claimed it."""
+    claims = read_claims(bucket)
+    if claims.newest is not None and claims.newest.number > number:
+        raise Fenced(
+            f"attempt {claims.newest.number} of {bucket.uri} is claimed; this is attempt {number}.",
+            fix="Nothing was changed, nothing is to be done: the newer attempt goes on.",
+        )
+    for claim in claims.attempts:
+        if claim.number == number:
+            return claim
+    raise UsageError(
+        f"attempt {number} of {bucket.uri} was never claimed.",
+        fix="Leave BATON_ATTEMPT unset to claim a new one.",
+    )
