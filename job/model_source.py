@@ -1,4 +1,4 @@
-"""Which model exactly: a name in a recipe becomes something that cannot move. No torch here: the laptop asks too.
+"""Which model exactly: the name in a recipe becomes something that cannot move. Torch-free: the laptop asks.
 
 A Hugging Face name resolves to a commit, once, when a run begins; a local folder to the hash of its files.
 """
@@ -43,10 +43,10 @@ class ModelSource:
 
 
 def resolve_model(name: str, revision: str | None = None, *, token: str | None = None) -> ModelSource:
-    """Pins `name`: "tiny", a folder here, or a model on the Hugging Face Hub (asked only when `revision` is no commit).
+    """Pins `name`: "tiny", a folder here, or a model on the Hugging Face Hub.
 
-    Raises UsageError (no such model or revision, a folder that cannot be used), NeedsPerson (no access), Transient
-    (the Hub cannot be reached).
+    The Hub is asked only when `revision` is not a commit yet. Raises UsageError (no such model or revision, a
+    folder that cannot be used), NeedsPerson (no access), Transient (the Hub cannot be reached).
     """
     if name == TINY:
         return ModelSource(name, "tiny")
@@ -112,7 +112,7 @@ def _ask_hub_for_commit(name: str, revision: str | None, token: str | None) -> s
 
 
 def hub_error(name: str, revision: str | None, error: Exception) -> BatonError:
-    """What a failure of huggingface_hub means for the user; the error itself when it is not one of the Hub's."""
+    """What a failure of huggingface_hub means for the user. Raises what is not one of its failures."""
     from httpx import HTTPError
     from huggingface_hub import errors
 
@@ -122,7 +122,8 @@ def hub_error(name: str, revision: str | None, error: Exception) -> BatonError:
     if isinstance(error, errors.GatedRepoError) or status in (401, 403):
         return NeedsPerson(
             f"The Hugging Face Hub gives no access to {name} (HTTP {status}): gated, private, or not there.",
-            fix=f"Check the name, accept the licence at https://huggingface.co/{name}, and set HF_TOKEN to a token that may read it.",
+            fix=f"Check the name, accept the terms at https://huggingface.co/{name}, set HF_TOKEN to a token "
+            "that may read it.",
         )
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return UsageError(
@@ -135,6 +136,6 @@ def hub_error(name: str, revision: str | None, error: Exception) -> BatonError:
         return Transient(
             f"The Hugging Face Hub cannot be reached for {name}: {type(error).__name__}"
             + (f" (HTTP {status})." if status else "."),
-            fix="Try again; without network name a local folder in model.name, or the commit in model.revision when cached.",
+            fix="Try again later; without network, name a local folder in model.name.",
         )
     raise error

@@ -45,7 +45,7 @@ class Task(Protocol):
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The weight of each part that `score` returns; the recipe's [reward.weights] override them one by one."""
+        """The weight of each part that `score` returns; [reward.weights] of the recipe override them."""
         ...
 
     def read(self, path: Path) -> list[Row]:
@@ -57,7 +57,7 @@ class Task(Protocol):
         ...
 
     def score(self, completions: Sequence[str], rows: Sequence[Row]) -> Mapping[str, Sequence[float | None]]:
-        """For each named part one number per completion; None where there is no verdict (never a made-up zero)."""
+        """For each part one number per completion; None where there is no verdict, never a made-up zero."""
         ...
 
 
@@ -98,13 +98,13 @@ class LoadedTask:
         return messages
 
     def score(self, completions: Sequence[str], rows: Sequence[Row]) -> Scores:
-        """Scores `completions[i]` as an answer to `rows[i]`. Raises NeedsPerson when the task's code fails."""
+        """Scores `completions[i]` as an answer to `rows[i]`. Raises NeedsPerson when its code fails."""
         returned: object = self._call("score", completions, rows)
         if not isinstance(returned, Mapping):
             raise NeedsPerson(f"{self.name}: `score` must return a dict of part to numbers.")
         if set(returned) != set(self.weights):
             raise NeedsPerson(
-                f"{self.name}: `score` returned the parts {_names(returned)}, `weights` has {_names(self.weights)}.",
+                f"{self.name}: `score` returned {_names(returned)}, `weights` has {_names(self.weights)}.",
                 fix="Both must name the same parts; a weight of 0 only logs a part.",
             )
         parts = {name: self._checked_part(name, returned[name], len(completions)) for name in self.weights}
@@ -138,7 +138,7 @@ class LoadedTask:
 
 
 def combine(parts: Mapping[str, Sequence[float | None]], weights: Mapping[str, float]) -> list[float | None]:
-    """The weighted sum over the parts, per completion; None as soon as one part with a weight other than 0 is None."""
+    """The weighted sum of the parts, per completion; None where a part whose weight is not 0 is None."""
     counted = [(weights[name], parts[name]) for name in weights if weights[name] != 0]
     count = max((len(values) for values in parts.values()), default=0)
     rewards: list[float | None] = []
@@ -253,7 +253,7 @@ def _is_message(value: object) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """Where in a user's file it happened, as " (FILE line N)"; the innermost frame of code outside the libraries."""
+    """Where it happened, as " (FILE line N)": the innermost frame outside the libraries."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_foreign(f.filename)]
     return f" ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else ""
 

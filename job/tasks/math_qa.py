@@ -1,6 +1,6 @@
 """Questions with one right answer: GSM8K, sums, any file with `question` and `answer`.
 
-A row's `answer` is the bare answer, or text that ends in `#### ANSWER` (GSM8K), or has `<answer>ANSWER</answer>`.
+A row's `answer` is bare, or text that ends in `#### ANSWER` (GSM8K) or has `<answer>ANSWER</answer>`.
 The model is asked to think in `<reasoning>` and to answer in `<answer>`. Two rewards, each 0.0 or 1.0:
 `correctness` (the last `<answer>` says the same as the row) and `format` (the two blocks and nothing else).
 """
@@ -16,7 +16,7 @@ from job.errors import UsageError
 from job.tasks.rows import Row, numbered_rows
 
 INSTRUCTIONS = (
-    "Think about the question, then answer it. Write your thoughts and the final answer exactly in this form:\n"
+    "Think about the question, then answer it. Write your thoughts and the answer in exactly this form:\n"
     "<reasoning>your thoughts</reasoning>\n<answer>the final answer alone</answer>"
 )
 
@@ -31,7 +31,7 @@ class MathQA:
     weights: Mapping[str, float] = {"correctness": 0.9, "format": 0.1}
 
     def read(self, path: Path) -> list[Row]:
-        """Rows with `question` and `answer`, optionally `generated_at` (ISO 8601) and `pair_id`. Raises UsageError."""
+        """Rows with `question`, `answer`, perhaps `generated_at` (ISO 8601), `pair_id`. Raises UsageError."""
         numbered = numbered_rows(path, required=("question", "answer"))
         if not numbered:
             raise UsageError(f"{path} has no rows.", fix='Put {"question": ..., "answer": ...} on each line.')
@@ -90,7 +90,7 @@ def extract_tagged(text: str) -> str | None:
 
 
 def has_format(text: str) -> bool:
-    """True for one `<reasoning>` block, then one `<answer>` block, both with something in them, and nothing else."""
+    """True for one `<reasoning>`, then one `<answer>`, both with something in them, and nothing else."""
     if any(text.count(tag) != 1 for tag in _TAGS):
         return False
     match = _FORMAT.fullmatch(text)
@@ -108,7 +108,7 @@ def is_same_answer(given: str | None, gold: str) -> bool:
 
 
 def parse_number(text: str) -> Decimal | None:
-    """The number that `text` is, with a currency sign, thousands' commas or a trailing dot; None for anything else."""
+    """The number that `text` is, maybe with a currency sign, thousands' commas, a final dot; else None."""
     match = _NUMBER.fullmatch(text.strip())
     if match is None or (match[1] and match[2]):  # "-$-5"
         return None

@@ -23,7 +23,7 @@ def read_jsonl(path: Path, *, required: Sequence[str] = ()) -> list[Row]:
 
 
 def numbered_rows(path: Path, *, required: Sequence[str] = ()) -> list[tuple[int, Row]]:
-    """Like `read_jsonl`, with each row's line number (from 1) for a task's own checks; the list may be empty."""
+    """Like `read_jsonl`, each row with its line number (from 1), for a task's own checks; may be empty."""
     return [
         (number, _checked_row(path, number, line, required))
         for number, line in enumerate(_lines(path), start=1)

@@ -1,4 +1,4 @@
-"""Tokenizer, model and LoRA of a run, from a pinned source. Safetensors only; code from a model is never run."""
+"""Tokenizer, model and LoRA of a run, from a pinned source. Safetensors only; a model's code is never run."""
 
 from pathlib import Path
 from typing import cast
@@ -82,7 +82,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_model(folder: Path, settings: Settings) -> PreTrainedModel:
     """The base model in `folder`, in `model.dtype`. Seeds every generator before and after it.
 
-    What is drawn next is LoRA's first values (`lora_config`, given to the trainer): TRL does not seed before them.
+    What is drawn next are LoRA's first values (`lora_config`, given to the trainer): TRL does not seed them.
     Raises UsageError.
     """
     set_seed(settings.train.seed)
@@ -117,7 +117,7 @@ def lora_config(settings: Settings) -> LoraConfig | None:
 def sort_targets(model: PeftModel) -> None:
     """Puts the names of the modules that carry LoRA in order.
 
-    PEFT keeps them as a set, so that adapter_config.json would differ from process to process (PYTHONHASHSEED).
+    PEFT keeps a set: adapter_config.json would differ from process to process (PYTHONHASHSEED).
     """
     for config in model.peft_config.values():
         if isinstance(targets := getattr(config, "target_modules", None), set):

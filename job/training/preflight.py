@@ -25,7 +25,7 @@ class Preflight:
 def check(
     task: LoadedTask, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, settings: Settings
 ) -> Preflight:
-    """Drops the rows whose prompt is longer than `train.max_prompt_tokens`. Raises UsageError where nothing can train."""
+    """Drops rows whose prompt is over `train.max_prompt_tokens`. Raises UsageError when none can train."""
     if not tokenizer.chat_template:
         raise UsageError(
             f"The model {settings.model.name} has no chat template.",
@@ -43,14 +43,14 @@ def check(
     needed = prompts_per_generation(settings)
     if len(fitting) < needed:
         raise UsageError(
-            f"{settings.data.train} has {len(fitting)} usable rows; one generation takes {needed} different ones.",
+            f"{settings.data.train} has {len(fitting)} usable rows; a generation takes {needed}.",
             fix="Add rows, or lower train.batch_size_per_device or train.steps_per_generation.",
         )
     warnings = []
     if dropped := len(rows) - len(fitting):
         warnings.append(
-            f"{dropped} of {len(rows)} rows are left out: their prompts are longer than train.max_prompt_tokens = "
-            f"{train.max_prompt_tokens} (the longest has {max(lengths)})."
+            f"{dropped} of {len(rows)} rows are left out: their prompts have up to {max(lengths)} tokens, "
+            f"train.max_prompt_tokens is {train.max_prompt_tokens}."
         )
     longest = train.max_prompt_tokens + train.max_completion_tokens
     if longest > tokenizer.model_max_length:
@@ -62,7 +62,7 @@ def check(
 
 
 def count_prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> int:
-    """Tokens of the prompt as the model will get it. Raises UsageError when the chat template refuses the messages."""
+    """Tokens of the prompt as the model gets it. Raises UsageError when the chat template refuses it."""
     try:
         encoded = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True
@@ -92,8 +92,8 @@ def _probe_rewards(task: LoadedTask, rows: Sequence[Row]) -> list[str]:
         return [f"The task {task.name} gave no reward (None) to any of {len(probed)} made-up completions."]
     if len(known) == 1:
         return [
-            f"The task {task.name} gave the same reward ({known.pop():g}) to {len(probed)} very different made-up "
-            "completions; GRPO learns only from differences."
+            f"The task {task.name} gave the same reward ({known.pop():g}) to {len(probed)} very different "
+            "made-up completions; GRPO learns only from differences."
         ]
     return []
 

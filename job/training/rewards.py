@@ -1,7 +1,7 @@
 """A task as what TRL trains on: a dataset of prompts and one reward function.
 
-One function, not one per part: TRL adds up what is there, so that a part that is None would count as 0 in a row whose
-other parts are numbers. Here a row with a missing part has no reward and is left out of its group.
+One function, not one per part: TRL adds up what is there, so that a part that is None would count as 0 in a
+row whose other parts are numbers. Here a row with a missing part has no reward and is left out of its group.
 """
 
 import json
@@ -17,12 +17,16 @@ from job.tasks import LoadedTask, Message, Row
 class LogMetric(Protocol):
     """TRL's `log_metric`: averages what is logged under one name until the next log line."""
 
-    def __call__(self, name: str, value: float) -> None: ...
+    def __call__(self, name: str, value: float) -> None:
+        """Logs one value."""
+        ...
 
 
 def make_dataset(task: LoadedTask, rows: Sequence[Row]) -> Dataset:
-    """Columns `prompt` (messages) and `row` (JSON). JSON, because a file may hold 5 in one row and "five" in the next,
-    and because a key of the user's must not be taken for one of TRL's arguments.
+    """Columns `prompt` (messages) and `row` (the row as JSON).
+
+    JSON, because a file may hold 5 in one row and "five" in the next, and because a key of the user's must
+    not be taken for one of TRL's arguments.
     """
     return Dataset.from_list([{"prompt": task.prompt(row), "row": json.dumps(row)} for row in rows])
 

@@ -1,8 +1,8 @@
-"""A tiny Llama with its own tokenizer and chat template, made here: nothing to download, and GRPO visibly learns on it.
+"""A tiny Llama with its own tokenizer and chat template, made here: no download, and GRPO visibly learns.
 
-It knows the sums of `sum_problems` as a base model knows its field: it wavers. It keeps to the asked form 60 % of the
-time and gives the right sum half of the time, so that the reward has somewhere to go. The same spec, torch and machine
-give the same bytes, whatever PYTHONHASHSEED or the caller's random state; it is made once and cached.
+It knows the sums of `sum_problems` as a base model knows its field: it wavers. It keeps to the asked form 60 %
+of the time and gives the right sum half of the time, so that the reward has somewhere to go. The same spec,
+torch and machine give the same bytes, whatever PYTHONHASHSEED or the caller's random state.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ HASHES = "SHA256SUMS"
 EOS, PAD, USER, BOT = "<eos>", "<pad>", "<user>", "<bot>"
 TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
-# System text is left out on purpose: the model learned the form without it, and a prompt has 6 tokens instead of 260.
+# System text is left out: the model learned the form without it, and a prompt has 6 tokens instead of 260.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '<user>' + message['content'] }}"
@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class TinySpec:
-    """Everything that decides the bytes. The default has 0.8M parameters and takes half a minute on 2 cores."""
+    """Everything that decides the bytes. The default: 0.8M parameters, half a minute on 2 cores."""
 
     hidden: int = 128
     layers: int = 4
@@ -72,10 +72,10 @@ def sum_problems() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
 
 
 def ensure_tiny(spec: TinySpec | None = None) -> Path:
-    """The folder of the tiny model, made now if the cache has no whole one. Safe to call from several processes.
+    """The folder of the tiny model, made now if the cache has no whole one; several processes may call.
 
-    Cached in $BATON_CACHE, else $XDG_CACHE_HOME/baton, else ~/.cache/baton. Raises NeedsPerson when that cannot be
-    written.
+    Cached in $BATON_CACHE, else $XDG_CACHE_HOME/baton, else ~/.cache/baton. Raises NeedsPerson when that
+    cannot be written.
     """
     spec = spec or TinySpec()
     folder = cache_root() / f"tiny-{TINY_VERSION}-{hashlib.sha256(repr(spec).encode()).hexdigest()[:8]}"
@@ -111,7 +111,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def make_tiny(folder: Path, spec: TinySpec) -> None:
-    """Makes model and tokenizer in `folder`. Leaves the global random states and thread count as they were."""
+    """Makes model and tokenizer in `folder`. Leaves global random state and thread count as they were."""
     tokenizer = make_tokenizer(spec)
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
@@ -132,8 +132,8 @@ def make_tiny(folder: Path, spec: TinySpec) -> None:
 def make_tokenizer(spec: TinySpec) -> PreTrainedTokenizerFast:
     """Bytes and a handful of added tokens: any UTF-8 text passes through it and comes back unchanged.
 
-    The tags are single tokens, which keeps a completion under 14 tokens, and not special, so that they stay visible
-    in decoded text.
+    The tags are single tokens, which keeps a completion under 14 tokens, and not special, so that they stay
+    visible in decoded text.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
@@ -207,7 +207,7 @@ def _example(problem: tuple[int, int], rng: random.Random, spec: TinySpec, *, no
 def _batch(
     examples: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids, labels (-100 on prompt and padding) and attention mask, each (batch, longest), padded on the right."""
+    """Token ids, labels (-100 on prompt and padding), mask: each (batch, longest), padded on the right."""
     prompts = tokenizer([prompt for prompt, _ in examples])["input_ids"]
     answers = tokenizer([answer for _, answer in examples])["input_ids"]
     longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
