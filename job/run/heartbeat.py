@@ -70,7 +70,7 @@ class Heartbeats:
         self._thread.start()
 
     def beat(self, *, phase: str | None = None, step: int | None = None) -> None:
-        """Tells where the attempt is; never waits. A new phase is written at once, a new step with the next beat."""
+        """Tells where the attempt is, without waiting. A new phase is written at once, a step with the next beat."""
         with self._lock:
             new_phase = phase is not None and phase != self._phase
             if new_phase or (step is not None and step != self._step):

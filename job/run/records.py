@@ -23,7 +23,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, bucket: Bucket, name: str) -> tuple[Self, ObjectInfo] | None:
-        """The record and its object, None when there is none. Raises NeedsPerson when it is not understood."""
+        """The record and its object, None when there is none. NeedsPerson when it is not understood."""
         try:
             data, info = bucket.read(name)
         except NotFound:

@@ -29,7 +29,8 @@ class SegmentWriter:
     def __init__(self, bucket: Bucket, attempt: int, kind: str) -> None:
         self._bucket, self._attempt, self._kind = bucket, attempt, kind
         self._lines: list[bytes] = []
-        self._tried: tuple[int, bytes] | None = None
+        self._pending = b""
+        """The segment that is being written, until it is known to have arrived."""
         numbers = [
             parsed[2]
             for info in bucket.list(segment_folder(attempt, kind))
@@ -43,21 +44,16 @@ class SegmentWriter:
 
     def flush(self) -> None:
         """Writes what was added as the next segment, if anything was. Raises Transient, NeedsPerson."""
-        if self._tried is None:
-            if not self._lines:
-                return
-            self._tried = (self._next, b"".join(self._lines))
-            self._lines.clear()
-        number, data = self._tried
-        while True:
+        while self._pending or self._lines:
+            if not self._pending:
+                self._pending, self._lines = b"".join(self._lines), []
             try:
                 # After Transient the very same bytes are tried under the same number: they may have arrived.
-                create(self._bucket, segment_name(self._attempt, self._kind, number), data)
-                break
+                create(self._bucket, segment_name(self._attempt, self._kind, self._next), self._pending)
             except PreconditionFailed:  # an incarnation before this one wrote it after we had looked
-                number += 1
-                self._tried = (number, data)
-        self._next, self._tried = number + 1, None
+                self._next += 1
+                continue
+            self._next, self._pending = self._next + 1, b""
 
 
 def read_rows(bucket: Bucket, kind: str, *, on_bad: Callable[[str], None] | None = None) -> Iterator[Row]:

@@ -1,0 +1,209 @@
+"""Every kind of bucket keeps the protocol: whole objects, growing generations, preconditions that hold under a crowd.
+
+A further kind joins by a parameter of the `uri` fixture.
+"""
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job.errors import UsageError
+from job.storage import Bucket, NotFound, PreconditionFailed, open_bucket
+from job.storage.chunks import CHUNK_BYTES, crc32c
+
+CRC32C_OF_123456789 = 0xE3069283  # the check value of CRC-32C (RFC 3720, B.4 uses the same polynomial)
+
+
+@pytest.fixture(params=["file"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    assert request.param == "file"
+    return f"file://{tmp_path}/a folder/run"
+
+
+@pytest.fixture
+def bucket(uri: str) -> Bucket:
+    return open_bucket(uri)
+
+
+def names(bucket: Bucket, prefix: str = "") -> list[str]:
+    return [info.name for info in bucket.list(prefix)]
+
+
+def test_what_was_written_is_read_back_with_its_checksum(bucket: Bucket) -> None:
+    written = bucket.write("a/b.json", b"123456789")
+    data, info = bucket.read("a/b.json")
+    assert data == b"123456789"
+    assert info == written
+    assert (info.size_bytes, info.crc32c) == (9, CRC32C_OF_123456789)
+
+
+def test_several_buffers_become_one_object(bucket: Bucket) -> None:
+    big = bytes(range(256)) * (3 * CHUNK_BYTES // 256) + b"tail"
+    parts = [b"head", memoryview(big), bytearray(b""), memoryview(bytearray(b"end"))]
+    info = bucket.write("x", iter(parts))
+    assert bucket.read("x")[0] == b"head" + big + b"end"
+    assert info.crc32c == crc32c(b"head" + big + b"end")
+    assert info.size_bytes == len(big) + 7
+
+
+def test_an_empty_object_is_an_object(bucket: Bucket) -> None:
+    assert bucket.write("empty", b"").size_bytes == 0
+    assert bucket.read("empty")[0] == b""
+    assert bucket.read_into("empty", memoryview(bytearray())).crc32c == 0
+
+
+def test_read_into_fills_the_callers_buffer_and_refuses_another_size(bucket: Bucket) -> None:
+    data = b"x" * (2 * CHUNK_BYTES + 5)
+    bucket.write("x", data)
+    buffer = bytearray(len(data))
+    assert bucket.read_into("x", memoryview(buffer)).crc32c == crc32c(data)
+    assert buffer == data
+    with pytest.raises(ValueError, match="bytes, not 3"):
+        bucket.read_into("x", memoryview(bytearray(3)))
+
+
+def test_what_is_missing_is_said_to_be_missing(bucket: Bucket) -> None:
+    assert bucket.stat("no/where") is None
+    assert names(bucket) == []
+    bucket.delete("no/where")
+    bucket.delete("no/where", if_generation=5)
+    with pytest.raises(NotFound):
+        bucket.read("no/where")
+    with pytest.raises(NotFound):
+        bucket.read_into("no/where", memoryview(bytearray(1)))
+
+
+def test_generations_grow_with_every_write_and_are_not_reused_after_a_delete(bucket: Bucket) -> None:
+    seen = []
+    for _ in range(5):
+        seen.append(bucket.write("x", b"same").generation)
+    bucket.delete("x")
+    seen.append(bucket.write("x", b"same").generation)
+    assert seen == sorted(set(seen))
+    stat = bucket.stat("x")
+    assert stat is not None
+    assert stat.generation == seen[-1] > 0
+
+
+def test_generation_zero_creates_and_never_overwrites(bucket: Bucket) -> None:
+    bucket.write("x", b"first", if_generation=0)
+    with pytest.raises(PreconditionFailed):
+        bucket.write("x", b"second", if_generation=0)
+    assert bucket.read("x")[0] == b"first"
+
+
+def test_a_write_on_an_old_generation_changes_nothing(bucket: Bucket) -> None:
+    old = bucket.write("x", b"1").generation
+    new = bucket.write("x", b"2", if_generation=old).generation
+    for stale in (old, new + 1):
+        with pytest.raises(PreconditionFailed):
+            bucket.write("x", b"3", if_generation=stale)
+        with pytest.raises(PreconditionFailed):
+            bucket.delete("x", if_generation=stale)
+    with pytest.raises(PreconditionFailed):
+        bucket.write("missing", b"3", if_generation=old)
+    data, info = bucket.read("x")
+    assert (data, info.generation) == (b"2", new)
+    bucket.delete("x", if_generation=new)
+    assert bucket.stat("x") is None
+
+
+def test_a_listing_holds_what_starts_with_the_prefix_in_order(bucket: Bucket) -> None:
+    for name in ("b/2", "a.b", "a/b", "a/c/d", "ab", "b/10"):
+        bucket.write(name, b"12")
+    assert names(bucket) == ["a.b", "a/b", "a/c/d", "ab", "b/10", "b/2"]
+    assert names(bucket, "a/") == ["a/b", "a/c/d"]
+    assert names(bucket, "b/1") == ["b/10"]
+    assert names(bucket, "a") == ["a.b", "a/b", "a/c/d", "ab"]
+    assert {info.size_bytes for info in bucket.list("")} == {2}
+
+
+def test_a_failing_source_leaves_the_old_object(bucket: Bucket) -> None:
+    def source() -> Iterator[bytes]:
+        yield b"half"
+        raise RuntimeError("the source broke")
+
+    bucket.write("x", b"old")
+    with pytest.raises(RuntimeError):
+        bucket.write("x", source())
+    assert bucket.read("x")[0] == b"old"
+    assert names(bucket) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["", "/abs", "a//b", "../out", "a/../../out", ".hidden", "a/.b", "a/"])
+def test_names_that_lead_elsewhere_are_refused(bucket: Bucket, name: str) -> None:
+    with pytest.raises(ValueError, match="not an object name"):
+        bucket.write(name, b"")
+
+
+def _increment(uri: str, times: int) -> None:
+    bucket = open_bucket(uri)
+    for _ in range(times):
+        while True:
+            try:
+                data, info = bucket.read("counter")
+                bucket.write("counter", str(int(data) + 1).encode(), if_generation=info.generation)
+            except PreconditionFailed:
+                continue
+            break
+
+
+def test_no_increment_is_lost_between_processes(uri: str, bucket: Bucket) -> None:
+    bucket.write("counter", b"0")
+    fork = multiprocessing.get_context("fork")
+    crowd = [fork.Process(target=_increment, args=(uri, 15)) for _ in range(4)]
+    for process in crowd:
+        process.start()
+    for process in crowd:
+        process.join(60)
+        assert process.exitcode == 0
+    assert bucket.read("counter")[0] == b"60"
+
+
+def test_exactly_one_of_many_threads_creates_an_object(bucket: Bucket) -> None:
+    barrier, won = threading.Barrier(8), []
+
+    def create(number: int) -> None:
+        barrier.wait(10)
+        try:
+            bucket.write("one", str(number).encode(), if_generation=0)
+        except PreconditionFailed:
+            return
+        won.append(str(number).encode())
+
+    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert [bucket.read("one")[0]] == won
+
+
+def test_readers_see_the_old_object_or_the_new_one_and_nothing_between(bucket: Bucket) -> None:
+    size_bytes = 3 * CHUNK_BYTES
+    bucket.write("x", b"0" * size_bytes)
+    done = threading.Event()
+
+    def rewrite() -> None:
+        for number in range(1, 10):
+            bucket.write("x", str(number).encode() * size_bytes)
+        done.set()
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    generation = 0
+    while not done.is_set():
+        data, info = bucket.read("x")
+        assert data == data[:1] * size_bytes
+        assert info.generation >= generation
+        generation = info.generation
+    writer.join()
+
+
+def test_an_unknown_kind_of_uri_is_refused_with_the_way_out() -> None:
+    with pytest.raises(UsageError, match="is not the URI of a run") as caught:
+        open_bucket("s3://bucket/run")
+    assert "file:///" in caught.value.fix
