@@ -1,0 +1,84 @@
+"""Where to work, and secrets: what the environment says beside the recipe, and below it the folder's `.env`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from job.errors import UsageError
+
+DOTENV = Path(".env")
+
+
+class Environment(BaseSettings):
+    """Where things are, not how anything is trained. Field `bucket` is the variable BATON_BUCKET."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BATON_", env_ignore_empty=True, extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+    bucket: str | None = None
+    """`gs://BUCKET` or `file:///folder`: where a run given by its name lies, under `runs/`."""
+    run: str | None = None
+    """URI or name of the run, when the command line names none."""
+    attempt: Annotated[int, Field(ge=1)] | None = None
+    """Number that was claimed for this process; without it the process claims one by itself."""
+    project: str | None = None
+    """Google Cloud project."""
+    image: str | None = None
+    """Container image of the attempts, with its digest."""
+
+
+class Secrets(BaseSettings):
+    """Never part of what is written anywhere; printed, they show stars. Field `hf_token` is HF_TOKEN."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    hf_token: SecretStr | None = None
+    """Hugging Face token, for gated and private models."""
+
+
+def load_environment(dotenv: Path | None = DOTENV) -> Environment:
+    """BATON_BUCKET and the like, from `.env` < environment. Raises UsageError."""
+    try:
+        return Environment(_env_file=dotenv)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(
+            f"BATON_{str(first['loc'][0]).upper()} is {first['input']!r}, not the number of an attempt.",
+            fix="Use 1, 2, 3...",
+        ) from None
+
+
+def load_secrets(dotenv: Path | None = DOTENV) -> Secrets:
+    """Tokens and keys, from `.env` < environment."""
+    return Secrets(_env_file=dotenv)
+
+
+def read_variables(env: Mapping[str, str] | None, dotenv: Path | None) -> dict[str, tuple[str, str]]:
+    """{variable: (value, where it is set)}: the environment over `.env`, `.env`'s first; empty means not set.
+
+    `env` None: this process's. Raises UsageError.
+    """
+    variables: dict[str, tuple[str, str]] = {}
+    if dotenv is not None and dotenv.is_file():
+        try:
+            found = dotenv_values(dotenv, interpolate=False)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{dotenv} cannot be read: {error}.") from None
+        variables = {name: (value, f".env {name}") for name, value in found.items() if value}
+    for name, value in (os.environ if env is None else env).items():
+        if value:
+            variables.pop(name, None)
+            variables[name] = (value, f"environment {name}")
+    return variables
