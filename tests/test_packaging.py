@@ -1,0 +1,130 @@
+"""What a fresh machine gets: locks that agree with pyproject.toml, secrets that stay out, scripts that are sound."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = sorted((ROOT / "docker").glob("requirements-*.txt"))
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A finished process with its output; the environment is the test's plus what is named."""
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_locks_agree_with_pyproject() -> None:
+    result = run(sys.executable, "tools/lock.py", "--check")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_version_that_pyproject_raises_is_reported(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    project = (ROOT / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(re.sub(r'"peft==[^"]+"', '"peft==99.0"', project))
+    result = run(sys.executable, "tools/lock.py", "--check", cwd=tmp_path)
+    assert result.returncode == 1
+    assert re.search(
+        r"requirements-train.txt: peft is \S+, pyproject.toml says 99.0: make lock", result.stderr
+    )
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_every_locked_package_has_a_version_and_hashes(lock: Path) -> None:
+    entries = re.split(r"^(?=[a-z0-9])", lock.read_text(), flags=re.MULTILINE)[1:]
+    assert entries
+    for entry in entries:
+        lines = entry.replace("\\\n", "\n").splitlines()
+        assert re.fullmatch(r"[a-z0-9-]+==\S+\s*", lines[0]), lines[0]
+        assert lines[1:], f"{lines[0]} has no hash"
+        assert all(re.fullmatch(r"\s+--hash=sha256:[0-9a-f]{64}\s*", line) for line in lines[1:]), lines[0]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_no_lock_names_torch_or_the_place_where_it_was_made(lock: Path) -> None:
+    text = lock.read_text()
+    assert not re.search(r"^torch==", text, re.MULTILINE)
+    assert not re.search(r"://|index-url|find-links|file:|(?<!\w)/", text)
+
+
+def test_the_base_install_is_the_laptop() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[=<>]", line)[0] for line in project["dependencies"]}
+    assert names.isdisjoint({"torch", "transformers", "trl", "peft", "datasets", "accelerate"})
+    assert project["scripts"]["baton"] == "infra.cli:main"
+
+
+def test_the_environment_file_stays_out_of_git_and_its_example_in() -> None:
+    assert run("git", "check-ignore", "--no-index", "-q", ".env").returncode == 0
+    assert run("git", "check-ignore", "--no-index", "-q", ".env.example").returncode == 1
+    assert run("git", "ls-files", "--error-unmatch", ".env").returncode != 0
+
+
+def test_the_environment_example_sets_nothing() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+
+
+def test_the_entry_point_becomes_the_job() -> None:
+    assert (ROOT / "entrypoint.sh").read_text().rstrip().splitlines()[-1] == 'exec python -m job "$@"'
+
+
+def test_the_entry_point_says_that_no_run_is_named() -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = run("./entrypoint.sh", PATH=path)
+    assert result.returncode == 2
+    assert "BATON_RUN" in result.stderr
+
+
+def test_the_entry_point_says_that_python_is_missing(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash
+    result = run(bash, ROOT / "entrypoint.sh", PATH=str(tmp_path))
+    assert result.returncode == 3
+    assert "no python on PATH" in result.stderr
+
+
+@pytest.mark.needs_system("shellcheck")
+def test_the_shell_scripts_are_sound() -> None:
+    scripts = [*(ROOT / "tools").glob("*.sh"), ROOT / "entrypoint.sh", ROOT / ".ci" / "run"]
+    result = run("shellcheck", *scripts)
+    assert result.returncode == 0, result.stdout
+
+
+def test_setup_refuses_an_old_python(tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    result = run("make", "setup", f"PYTHON={old}")
+    assert result.returncode != 0
+    assert "Python 3.11 or newer" in result.stderr
+    assert "Python 3.9.2" in result.stderr
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", "1 skipped"), ("true", "1 error")])
+def test_a_missing_program_skips_by_name_and_fails_in_ci(tmp_path: Path, ci: str, outcome: str) -> None:
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n@pytest.mark.needs_system('no-such-program')\ndef test_it(): pass\n"
+    )
+    result = run(
+        sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path, CI=ci
+    )
+    assert outcome in result.stdout
+    assert "needs no-such-program: sudo make system-deps" in result.stdout
+
+
+def test_a_test_cannot_reach_another_machine() -> None:
+    import socket
+
+    with socket.socket() as connection, pytest.raises(PermissionError, match="loopback only"):
+        connection.connect(("192.0.2.1", 80))  # an address kept for documentation (RFC 5737)

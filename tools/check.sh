@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Every check that is not a test, fastest first, with the time each takes. `make check` calls it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=.venv/bin
+
+stage() {
+    local name=$1 started=$SECONDS
+    shift
+    if ! "$@"; then
+        echo "check: $name failed" >&2
+        exit 1
+    fi
+    echo "check: $name, $((SECONDS - started)) s" >&2
+}
+
+shell_scripts() {
+    local scripts
+    mapfile -t scripts < <(git grep --untracked -lE '^#!.*\bbash$' -- ':!*.py' ':!*.md')
+    if command -v shellcheck > /dev/null; then
+        shellcheck "${scripts[@]}"
+    elif [[ ${CI:-} == true ]]; then
+        echo "check: shellcheck is missing: make system-deps" >&2
+        return 1
+    else
+        echo "check: skipped shellcheck, which is missing: sudo make system-deps" >&2
+    fi
+}
+
+stage "locks agree with pyproject.toml" "$bin/python" tools/lock.py --check
+stage "format (make format mends it)" "$bin/ruff" format --check --quiet .
+stage "lint" "$bin/ruff" check --quiet .
+stage "shell" shell_scripts
+if [[ -f Dockerfile ]]; then stage "Dockerfile" "$bin/hadolint" Dockerfile; fi
+stage "types" "$bin/mypy"
+stage "borders and generated docs" "$bin/python" -m pytest -q --no-header tests/test_borders.py tests/test_packaging.py

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs what checks and tests need of the system, with apt, where that can be done. `make system-deps` calls it.
+# Where it cannot be done it says the command and succeeds: the tests that need something missing say so by name.
+set -euo pipefail
+
+declare -A package_of=(
+    [shellcheck]=shellcheck
+)
+
+missing=()
+for program in "${!package_of[@]}"; do
+    command -v "$program" > /dev/null || missing+=("${package_of[$program]}")
+done
+if ((${#missing[@]} == 0)); then exit 0; fi
+
+if [[ $(id -u) == 0 ]] && command -v apt-get > /dev/null; then
+    echo "system-deps: installing ${missing[*]} (under a minute)" >&2
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" > /dev/null
+else
+    echo "system-deps: missing ${missing[*]}; what needs them is skipped. To install: sudo make system-deps" >&2
+fi
