@@ -1,0 +1,59 @@
+"""The agent: the life of one attempt at the run.
+
+    python -m job RECIPE --run URI        (the same as `baton train`)
+
+Two processes do the work: this one owns the run in the bucket, its trainer computes. The trainer's whole state is in
+this process's memory at every step, so whatever happens to the trainer, nothing but the step under way is lost.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from job import preemption
+
+if TYPE_CHECKING:
+    from job.agent.attempt import Attempt
+
+
+def main(argv: Sequence[str]) -> int:
+    """One attempt; the exit code says how it ended (docs/design.md, Exit codes)."""
+    notice = preemption.install()  # first of all, before the imports: from here on no signal kills the process
+    from job.agent.arguments import parse
+    from job.agent.attempt import Attempt
+    from job.errors import BatonError
+
+    try:
+        with Attempt(parse(argv), notice) as attempt:
+            try:
+                live(attempt)
+            except BatonError as error:
+                return attempt.end(error)
+            return attempt.end(None)
+    except BatonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def live(attempt: "Attempt") -> None:
+    """From the first look at the bucket to the result in it. Raises what ended the attempt before."""
+    if not attempt.look():
+        return  # finished already
+    attempt.restore()  # while the trainer's process imports
+    attempt.check()  # model, task and data: what is refused is refused before anything is changed
+    attempt.claim()  # from here on the run is this attempt's
+    finished = attempt.train()
+    attempt.publish_result(finished)
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # no thread that is left behind in a slow call holds the process up

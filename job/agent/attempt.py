@@ -1,0 +1,326 @@
+"""One attempt at the run: the steps of job/__main__.py, each a method, in the order in which they are called."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from job.agent.arguments import Arguments
+from job.agent.claiming import Claimed, claim
+from job.agent.journal import Journal
+from job.agent.loop import Job, Loop
+from job.agent.phases import PhaseClock
+from job.agent.record import LiveRecord
+from job.agent.restoring import Restored, restore
+from job.agent.result import publish_result
+from job.agent.snapshots import MOST_SLOTS, SlotTable, slots_for
+from job.agent.spawner import Spawner
+from job.agent.supervise import Watch, supervise
+from job.agent.trainer import Trainer, TrainerOrder
+from job.agent.uploader import Uploader, UploadPolicy
+from job.agent.wanted import Wanted, find_wanted, read_recipe, write_spec_for
+from job.arena import Slot
+from job.errors import BatonError, ExitCode, Fenced, Preempted
+from job.preemption import Notice
+from job.run.attempt import ResumedFrom
+from job.run.head import Status
+from job.run.heartbeat import Heartbeats
+from job.run.spec import Spec, SpecModel
+from job.settings import to_plain
+from job.storage import open_bucket
+from job.views.progress import Progress, resumed_line
+
+LAST_WORDS_S = 5.0  # for attempt.json and the journal, when everything that matters is done
+
+
+class Attempt:
+    """Holds what the steps share. Use as a context manager: it leaves no process and no folder behind."""
+
+    wanted: Wanted
+    spec: Spec
+    restored: Restored
+    resumed_from: ResumedFrom | None = None
+    trainer: Trainer
+    claimed: Claimed | None = None
+    uploader: Uploader | None = None
+    heartbeats: Heartbeats | None = None
+    record: LiveRecord | None = None
+
+    def __init__(self, arguments: Arguments, notice: Notice) -> None:
+        self.arguments, self.notice = arguments, notice
+        self.asked = read_recipe(arguments)
+        self.bucket = open_bucket(arguments.run)
+        self.phases = PhaseClock("look")
+        self.journal = Journal()
+        self.progress = Progress(stream=sys.stderr)
+        slots = [Slot.create(f"slot{i}") for i in range(MOST_SLOTS)]
+        self.scratch = Path(tempfile.mkdtemp(prefix="baton-"))
+        self.spawner = Spawner.start(notice, slots, self.scratch)  # before any thread exists
+        self.table = SlotTable(slots)
+        self.loop = Loop(notice)
+
+    def __enter__(self) -> Self:
+        self.notice.start(self.loop.wake, at_once=self._leave_at_once)
+        self.spawner.listen(self.loop, self.say)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.spawner.kill()
+        self.progress.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    # --- the steps -----------------------------------------------------------------------------------------------
+
+    def look(self) -> bool:
+        """Finds out what the run is and refuses what cannot be. False: it is finished, there is nothing to do."""
+        self.wanted = self.loop.call(lambda: find_wanted(self.bucket, self.arguments, self.asked, self.scratch))
+        head = self.wanted.head
+        if head is not None and head.status is Status.FINISHED:
+            self.say(f"{self.bucket.uri} is finished: its result is in {self.bucket.uri}/result")
+            return False
+        del self.table.slots[slots_for(self.wanted.settings) :]
+        return True
+
+    def restore(self) -> None:
+        """Brings the newest good checkpoint into memory, while the spawner imports."""
+        self.phases.enter("restore")
+        head = self.wanted.head
+        self.restored = self.loop.call(lambda: restore(self.bucket, head, self.table))
+        self.table.newest = self.restored.snapshot
+
+    def check(self) -> None:
+        """Lets a trainer validate model, task and data. Raises what it refuses; nothing has been changed yet."""
+        self.phases.enter("import")
+        self.trainer = self._request_trainer()
+        for warning in self._checked(self.trainer)["warnings"]:
+            self.say(f"warning: {warning}")
+
+    def claim(self) -> None:
+        """Takes the run over: spec, number, head. From here on the run is changed."""
+        assert self.trainer.checked is not None
+        model = SpecModel(**self.trainer.checked["model"])
+        settings = self.wanted.settings
+        self.spec = self.loop.call(lambda: write_spec_for(self.bucket, self.wanted, model))
+        self.claimed = claimed = self.loop.call(
+            lambda: claim(self.bucket, self.arguments.attempt, self.spec.fingerprint)
+        )
+        owner = claimed.owner
+        if owner.head.checkpoint != self.restored.named:  # the predecessor went on after this attempt had looked
+            self.restored = self.loop.call(lambda: restore(self.bucket, owner.head, self.table))
+            self.table.newest = self.restored.snapshot
+        self.heartbeats = Heartbeats(
+            self.bucket,
+            owner.head.attempt,
+            owner.head.incarnation,
+            interval_s=settings.attempt.heartbeat_s,
+            on_want=self._hear_want,
+            on_trouble=lambda text: self.journal.event("heartbeat_failed", error=text),
+            phase=self.phases.current,
+        )
+        self.resumed_from = self.restored.resumed_from(claimed.replaced, claimed.reached_step)
+        self.record = LiveRecord(self.bucket, owner, claimed.kind, self.phases, self.resumed_from)
+        self.loop.call(self._open)
+        self.notice.watch_metadata(settings.attempt.notice_s)
+        self._say_beginning()
+
+    def train(self) -> dict[str, Any]:
+        """Trains to the last step; what the trainer said when it was finished. Raises Preempted on a notice."""
+        assert self.claimed is not None
+        settings = self.wanted.settings
+        ready = self._start(self.trainer)
+        self.uploader = Uploader(
+            self.bucket,
+            self.claimed.owner,
+            self.table,
+            UploadPolicy(
+                fingerprint=self.spec.fingerprint,
+                last_step=ready["max_steps"],
+                keep_last=settings.checkpoint.keep_last,
+                keep_every_steps=settings.checkpoint.keep_every_steps,
+                cores=len(os.sched_getaffinity(0)),
+                trainer_threads=settings.train.cpu_threads,
+            ),
+            self.journal,
+            self._note_durable,
+        )
+        self.uploader.start()
+        self.progress.begin(ready["max_steps"])
+        watch = Watch(
+            loop=self.loop,
+            table=self.table,
+            uploader=self.uploader,
+            start_trainer=self._restart_trainer,
+            on_tick=self._tick,
+            on_crash=self._note_crash,
+            hang_timeout_s=settings.attempt.hang_timeout_s,
+            flush_margin_s=settings.attempt.flush_margin_s,
+        )
+        return supervise(watch, self.trainer)
+
+    def publish_result(self, finished: dict[str, Any]) -> None:
+        """The last checkpoint, then result/, then `finished`."""
+        assert self.claimed is not None
+        owner = self.claimed.owner
+        self._enter_phase("result")
+        self._flush(Status.FINISHING)
+        folder = self.scratch / "result"
+        self.loop.call(lambda: publish_result(self.bucket, folder, finished["step"]), heed="immediate")
+        self.loop.call(lambda: owner.publish(status=Status.FINISHED), heed="immediate")
+        self.say(f"finished after step {finished['step']}: {self.bucket.uri}/result")
+
+    def end(self, error: BatonError | None) -> int:
+        """Saves what is in memory, says how it ended, writes the last words. Returns the exit code."""
+        self.spawner.kill()
+        if error is not None:
+            error = self._save(error)
+            self._say_end(error)
+        code = ExitCode.FINISHED if error is None else error.exit_code
+        if self.heartbeats is not None:
+            self.heartbeats.stop()
+        if self.record is not None:
+            record = self.record
+
+            def last_words() -> None:
+                record.end(code, error)
+                self.journal.flush()
+
+            job = Job(last_words, self.loop.wake)
+            self.loop.until(lambda: job.done, timeout_s=LAST_WORDS_S, heed="never")
+        return code
+
+    # --- what the steps use --------------------------------------------------------------------------------------
+
+    def say(self, line: str) -> None:
+        """A line for people: on stderr, and in the run's log."""
+        self.progress.say(line)
+        self.journal.log(line)
+
+    def _request_trainer(self) -> Trainer:
+        order = TrainerOrder(
+            settings=to_plain(self.wanted.settings),
+            files={key: str(pinned.path) for key, pinned in self.wanted.inputs.items()},
+            model=self.wanted.model,
+            result_dir=str(self.scratch / "result"),
+        )
+        return Trainer(self.loop, self.spawner, self.table, order, self._enter_phase, self._take_rows)
+
+    def _checked(self, trainer: Trainer) -> dict[str, Any]:
+        self.loop.until(lambda: trainer.checked is not None or trainer.is_lost())
+        if trainer.checked is None:
+            raise trainer.why_lost()
+        return trainer.checked
+
+    def _start(self, trainer: Trainer) -> dict[str, Any]:
+        """Waits for the model, then lets the trainer go on from the newest snapshot in memory."""
+        self.loop.until(lambda: trainer.ready is not None or trainer.is_lost())
+        if trainer.ready is None:
+            raise trainer.why_lost()
+        self.loop.call(lambda: trainer.start(self.table.newest))
+        return trainer.ready
+
+    def _restart_trainer(self) -> Trainer:
+        """After a crash: another trainer, from memory. The spawner has the imports already."""
+        trainer = self._request_trainer()
+        self._checked(trainer)
+        self._start(trainer)
+        return trainer
+
+    def _open(self) -> None:
+        """The attempt's first objects in the bucket, and what the restore found, now that it may write."""
+        assert self.claimed is not None
+        assert self.record is not None
+        assert self.heartbeats is not None
+        self.record.write()
+        self.heartbeats.start()
+        self.journal.open(self.bucket, self.claimed.owner.head.attempt)
+        for bad in self.restored.quarantined:
+            self.journal.event("quarantine", folder=bad.folder, step=bad.step, reason=bad.reason)
+        self.restored.drop_bad(self.claimed.owner)
+        self.journal.event("started", step=None if self.restored.snapshot is None else self.restored.snapshot.step)
+        self.journal.flush()
+
+    def _say_beginning(self) -> None:
+        assert self.claimed is not None
+        if (replaced := self.claimed.replaced) is not None:
+            self.say(f"attempt {self.claimed.owner.head.attempt} takes over from attempt {replaced.attempt}")
+        for bad in self.restored.quarantined:
+            self.say(f"warning: {bad.folder} is bad and was left out: {bad.reason}")
+        if self.resumed_from is not None:
+            self.say(resumed_line(self.bucket.uri, self.resumed_from))
+
+    def _flush(self, status: Status | None) -> None:
+        """Everything in memory becomes durable, then head gets `status`. Raises what the uploader failed with."""
+        assert self.claimed is not None
+        owner, uploader = self.claimed.owner, self.uploader
+        if uploader is None:
+            if status is not None:
+                self.loop.call(lambda: owner.publish(status=status), heed="never")
+            return
+        if not uploader.done:
+            deadline = self.notice.deadline
+            uploader.stop(status=status, give_up_s=None if deadline is None else deadline.at_s)
+            self.loop.until(lambda: uploader.done, heed="never")
+        if uploader.error is not None:
+            raise uploader.error
+
+    def _save(self, error: BatonError) -> BatonError:
+        """On the way out: the newest snapshot becomes durable. Returns the error to end with."""
+        if self.claimed is None or isinstance(error, Fenced):
+            return error
+        self._enter_phase("flush")
+        release = isinstance(error, Preempted) and self.claimed.owner.head.status is Status.RUNNING
+        try:
+            self._flush(Status.RELEASED if release else None)
+        except BatonError as trouble:
+            return trouble
+        return error
+
+    def _say_end(self, error: BatonError) -> None:
+        if not isinstance(error, Preempted):
+            self.say(f"error: {error}")
+            return
+        checkpoint = None if self.claimed is None else self.claimed.owner.head.checkpoint
+        safe = "nothing had been trained yet" if checkpoint is None else f"safe up to step {checkpoint.step}"
+        self.say(f"{error.what} Everything is {safe}." if checkpoint else f"{error.what} Here {safe}.")
+        self.say("The same command goes on from there.")
+
+    def _enter_phase(self, phase: str) -> None:
+        self.phases.enter(phase)
+        if self.heartbeats is not None:
+            self.heartbeats.beat(phase=phase)
+
+    def _take_rows(self, rows: list[dict[str, Any]]) -> None:
+        self.journal.metrics(rows)
+        for row in rows:
+            self.progress.row(row)
+
+    def _tick(self) -> None:
+        if self.heartbeats is not None and self.table.newest is not None:
+            self.heartbeats.beat(step=self.table.newest.step)
+
+    def _note_durable(self) -> None:
+        assert self.uploader is not None
+        if (step := self.uploader.durable_step()) is not None:
+            self.progress.durable(step)
+        self.loop.wake()
+
+    def _note_crash(self, what: str, step: int | None) -> None:
+        self.journal.event("trainer_crashed", what=what, step=step)
+        where = "the beginning" if step is None else f"step {step}"
+        self.say(f"the trainer crashed ({what}); starting it again from {where}")
+
+    def _hear_want(self, want: str, reason: str | None) -> None:
+        self.notice.announce(
+            f"the word that the run is to {want}" + (f" ({reason})" if reason else ""),
+            left_s=30,
+            immediate=True,
+        )
+
+    def _leave_at_once(self) -> None:
+        os.write(2, b"\nsecond interrupt: leaving at once; the run goes on from its last durable step.\n")
+        os._exit(ExitCode.PREEMPTED)

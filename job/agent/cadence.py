@@ -1,0 +1,22 @@
+"""How often a checkpoint may be written: pure arithmetic on what the last one cost."""
+
+BUSY_SHARE = 0.01  # of the loop's time that uploads may cost where no core is free (docs/design.md, Exact resume)
+
+
+def pause_s(upload_cpu_s: float, *, cores: int, trainer_threads: int) -> float:
+    """Seconds to wait after an upload that took `upload_cpu_s` of CPU time.
+
+    With a core free the upload disturbs nobody: no wait. Otherwise it takes its time from the trainer, and the wait
+    keeps that under BUSY_SHARE of the whole.
+    """
+    if cores > trainer_threads:
+        return 0.0
+    return upload_cpu_s / BUSY_SHARE
+
+
+def last_safe_moment_s(deadline_s: float, *, flush_s: float, margin_s: float) -> float:
+    """The moment until which training may go on before a deadline.
+
+    Two flushes must fit: an upload may have begun just before, and the newest snapshot follows it.
+    """
+    return deadline_s - 2 * flush_s - margin_s

@@ -1,0 +1,39 @@
+"""Taking the run over: a number in claims.json, then head. Nothing before this changes the run."""
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Literal
+
+from job.run.claims import check_claim, claim_process
+from job.run.head import Head, Owner, read_head
+from job.run.heartbeat import read_heartbeat
+from job.storage import Bucket
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """This attempt's turn at the run."""
+
+    owner: Owner
+    kind: Literal["process", "vm"]
+    replaced: Head | None
+    """Head as the owner before left it, None for the first attempt."""
+    reached_step: int | None
+    """The last step that the owner before told of, None when it told of none."""
+
+
+def claim(bucket: Bucket, number: int | None, fingerprint: str) -> Claimed:
+    """Claims a number (unless one was claimed for this process) and takes head over.
+
+    Raises Fenced when a newer attempt was claimed, or owns head.
+    """
+    before = read_head(bucket)
+    kind: Literal["process", "vm"] = "process"
+    if number is not None:
+        kind = check_claim(bucket, number).kind
+    else:
+        number = claim_process(bucket, host=socket.gethostname(), pid=os.getpid())[0].number
+    owner = Owner.take_over(bucket, number, fingerprint=fingerprint)
+    heartbeat = None if before is None else read_heartbeat(bucket, before.attempt)
+    return Claimed(owner, kind, before, None if heartbeat is None else heartbeat[0].step)

@@ -1,0 +1,45 @@
+"""attempt.json while the attempt lives: what it was, where its seconds went, how it ended."""
+
+import os
+import socket
+import time
+
+from job.agent.phases import PhaseClock
+from job.errors import BatonError
+from job.run.attempt import AttemptRecord, Ended, ResumedFrom, write_record
+from job.run.head import Owner
+from job.storage import Bucket
+
+
+class LiveRecord:
+    """Writes attempt.json at the beginning, when training begins, and at the end."""
+
+    def __init__(
+        self, bucket: Bucket, owner: Owner, kind: str, phases: PhaseClock, resumed_from: ResumedFrom | None
+    ) -> None:
+        self._bucket, self._owner, self._phases = bucket, owner, phases
+        self._record = AttemptRecord(
+            number=owner.head.attempt,
+            incarnation=owner.head.incarnation,
+            kind="vm" if kind == "vm" else "process",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at_s=time.time(),
+            resumed_from=resumed_from,
+        )
+
+    def write(self) -> None:
+        """As things stand."""
+        write_record(self._bucket, self._record.model_copy(update={"phases": self._phases.seconds()}))
+
+    def end(self, exit_code: int, error: BatonError | None) -> None:
+        """The last word."""
+        checkpoint = self._owner.head.checkpoint
+        ended = Ended(
+            exit_code=exit_code,
+            reason="finished" if error is None else error.what,
+            step=None if checkpoint is None else checkpoint.step,
+            at_s=time.time(),
+        )
+        self._record = self._record.model_copy(update={"ended": ended})
+        self.write()

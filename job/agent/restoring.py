@@ -1,0 +1,73 @@
+"""From the newest good checkpoint in the bucket into the agent's shared memory, verified, without a file on disk."""
+
+import json
+from dataclasses import dataclass
+
+from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
+from job.agent.trainer import split_scored
+from job.agent.uploader import EXTRA, META, SCORED, SCORED_META, STATE
+from job.arena import parse_safetensors_header
+from job.checkpoint.restore import Quarantined, restore_newest
+from job.run.attempt import ResumedFrom
+from job.run.head import CheckpointRef, Head, Owner, Status
+from job.storage import Bucket
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the trainer goes on from."""
+
+    snapshot: Snapshot | None
+    """In a slot of the table; None for a run without a checkpoint."""
+    named: CheckpointRef | None
+    """The checkpoint that head named when this was read."""
+    kept: tuple[CheckpointRef, ...] = ()
+    """What head shall keep from now on."""
+    quarantined: tuple[Quarantined, ...] = ()
+    """Checkpoints and additions that head lists and that turned out bad."""
+
+    def resumed_from(self, before: Head | None, reached_step: int | None) -> ResumedFrom | None:
+        """What attempt.json says of it. Lost are the steps that the owner before told of and that were not durable."""
+        if self.snapshot is None or self.snapshot.written is None:
+            return None
+        released = before is not None and before.status is Status.RELEASED
+        lost_steps = 0 if released or reached_step is None else max(0, reached_step - self.snapshot.step)
+        return ResumedFrom(step=self.snapshot.step, folder=self.snapshot.written.folder, lost_steps=lost_steps)
+
+    def drop_bad(self, owner: Owner) -> None:
+        """Takes what turned out bad out of head."""
+        if self.quarantined:
+            owner.publish(kept=self.kept, quarantined={bad.folder for bad in self.quarantined})
+
+
+def restore(bucket: Bucket, head: Head | None, table: SlotTable) -> Restored:
+    """Brings back the newest good checkpoint that head lists.
+
+    Raises NeedsPerson (exit 3) when head lists some and none is good.
+    """
+    if head is None or head.checkpoint is None:
+        return Restored(None, None)
+    slot = table.slot_to_fill()
+    buffers: dict[str, memoryview] = {}
+
+    def allocate(name: str, size_bytes: int) -> memoryview:
+        memory = table.slots[slot].view(size_bytes) if name == STATE else memoryview(bytearray(size_bytes))
+        buffers[name] = memory
+        return memory
+
+    found = restore_newest(bucket, head, allocate)
+    scored: tuple[ScoredBatch, ...] = ()
+    if found.addition is not None:
+        scored = split_scored(json.loads(bytes(buffers[SCORED_META])), bytes(buffers[SCORED]))
+    meta = json.loads(bytes(buffers[META]))
+    snapshot = Snapshot(
+        slot=slot,
+        index=parse_safetensors_header(buffers[STATE]),
+        extra=bytes(buffers[EXTRA]),
+        meta=meta,
+        step=meta["global_step"],
+        scored=scored,
+        written=found.checkpoint.model_copy(update={"addition": None, "addition_crc32c": None}),
+        durable=scored,
+    )
+    return Restored(snapshot, head.checkpoint, found.kept, found.quarantined)

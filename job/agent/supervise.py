@@ -1,0 +1,126 @@
+"""From the first step to the last: keeps a trainer running until the run is trained, a notice comes or trouble does."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from job.agent.cadence import last_safe_moment_s
+from job.agent.loop import Loop
+from job.agent.snapshots import SlotTable
+from job.agent.trainer import STACKS_S, Trainer
+from job.agent.uploader import Uploader
+from job.errors import BatonError, ExitCode, Preempted, Transient
+
+TICK_S = 1.0
+NEVER = -1  # no step has failed yet; None is the state before the first boundary
+BURY_S = 30.0  # a process in an uninterruptible system call (a GPU driver) can outlive SIGKILL for a while
+HANG_STEPS = 10  # median steps without progress that count as a hang, but never less than the setting
+
+
+@dataclass
+class Watch:
+    """What the supervisor needs to know of everything around the trainer."""
+
+    loop: Loop
+    table: SlotTable
+    uploader: Uploader
+    start_trainer: Callable[[], Trainer]
+    """Forks a trainer, lets it check and start from the newest snapshot in memory."""
+    on_tick: Callable[[], None]
+    on_crash: Callable[[str, int | None], None]
+    """How a trainer ended that is started again, and the step it goes on from."""
+    hang_timeout_s: float
+    flush_margin_s: float
+
+
+def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
+    """What the trainer said when it was finished.
+
+    Raises Preempted on a notice, and what the trainer or the uploader failed with. The trainer is dead when this
+    returns or raises.
+    """
+    steps = StepTimes()
+    failed_step: int | None = NEVER
+    while True:
+        try:
+            _follow(watch, trainer, steps)
+        finally:
+            trainer.kill()
+            _bury(watch.loop, trainer)
+        if trainer.finished is not None:
+            return trainer.finished
+        if watch.uploader.error is not None:
+            raise watch.uploader.error
+        if watch.loop.notice.deadline is not None:
+            raise Preempted(f"stopped on {watch.loop.notice.deadline.reason}.")
+        failure = trainer.why_lost()
+        if failure.exit_code != ExitCode.BUG:
+            raise failure
+        step = watch.table.newest.step if watch.table.newest is not None else None
+        if step == failed_step:
+            raise BatonError(
+                f"the trainer failed twice after step {step}: {failure.what}",
+                fix="Nothing is lost: the run resumes there once the cause is mended.",
+            )
+        failed_step = step
+        watch.on_crash(failure.what, step)
+        trainer = watch.start_trainer()
+
+
+def _follow(watch: Watch, trainer: Trainer, steps: "StepTimes") -> None:
+    """Serves one trainer until there is a reason to stop; returns with the reason in trainer, uploader or notice."""
+
+    def stop() -> bool:
+        if trainer.ended is not None or trainer.finished is not None or watch.uploader.error is not None:
+            return True
+        deadline = watch.loop.notice.deadline
+        if deadline is None:
+            return False
+        safe_s = last_safe_moment_s(
+            deadline.at_s, flush_s=watch.uploader.flush_estimate_s(), margin_s=watch.flush_margin_s
+        )
+        return deadline.immediate or time.monotonic() >= safe_s
+
+    while not watch.loop.until(stop, timeout_s=TICK_S, heed="never"):
+        watch.on_tick()
+        newest = watch.table.newest
+        steps.seen(None if newest is None else newest.step)
+        limit_s = max(HANG_STEPS * steps.median_s(), watch.hang_timeout_s)
+        if time.monotonic() - trainer.last_progress_s > limit_s:
+            trainer.dump_stacks()
+            with contextlib.suppress(BatonError):
+                watch.loop.until(lambda: trainer.ended is not None, timeout_s=STACKS_S, heed="never")
+            trainer.kill()
+            trainer.failure = BatonError(f"no progress for {limit_s:.0f} s: the trainer hangs.")
+            return
+
+
+def _bury(loop: Loop, trainer: Trainer) -> None:
+    """Waits for the killed trainer's end, and with it for everything that it had sent."""
+    if not loop.until(lambda: trainer.ended is not None, timeout_s=BURY_S, heed="never"):
+        raise Transient(f"the trainer does not end {BURY_S:.0f} s after SIGKILL.")
+
+
+class StepTimes:
+    """Seconds between step boundaries, as far as the ticks see them."""
+
+    def __init__(self) -> None:
+        self._step: int | None = None
+        self._since_s = time.monotonic()
+        self._seconds: list[float] = []
+
+    def seen(self, step: int | None) -> None:
+        """The newest boundary is that of `step`."""
+        if step is None or step == self._step:
+            return
+        now_s = time.monotonic()
+        if self._step is not None and step > self._step:
+            self._seconds.append((now_s - self._since_s) / (step - self._step))
+        self._step, self._since_s = step, now_s
+
+    def median_s(self) -> float:
+        """The median step so far, 0 before there are two boundaries."""
+        return median(self._seconds[-100:]) if self._seconds else 0.0

@@ -1,0 +1,209 @@
+"""Makes the newest snapshot durable, behind the trainer: one upload in flight, the newest waiting wins."""
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tenacity
+
+from job.agent.cadence import pause_s
+from job.agent.journal import Journal
+from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
+from job.arena import safetensors_header
+from job.checkpoint.retention import delete_dropped, kept_after
+from job.checkpoint.save import save_addition, save_checkpoint
+from job.errors import Transient
+from job.run.head import CheckpointRef, Owner, Status
+from job.storage import Bucket, Buffer
+
+STATE, EXTRA, META = "state.safetensors", "extra.safetensors", "meta.json"
+SCORED, SCORED_META = "scored.safetensors", "scored.json"
+RETRY_WAIT_MAX_S = 30.0
+RETRY_WAIT_STOPPING_S = 0.2
+
+
+@dataclass(frozen=True)
+class UploadPolicy:
+    """What the uploader is told once: how checkpoints are hashed, kept and spaced."""
+
+    fingerprint: str
+    last_step: int
+    keep_last: int
+    keep_every_steps: int | None
+    cores: int
+    trainer_threads: int
+
+    def is_kept(self, step: int) -> bool:
+        """Whether this step's checkpoint stays for good, and so deserves a sha256."""
+        every = self.keep_every_steps
+        return step == self.last_step or (every is not None and step > 0 and step % every == 0)
+
+
+class Uploader:
+    """One thread that writes checkpoints and head. `error` is set when it gives up; `on_change` is called each turn."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        owner: Owner,
+        table: SlotTable,
+        policy: UploadPolicy,
+        journal: Journal,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.error: BaseException | None = None
+        self.done = False
+        self._bucket, self._owner, self._table, self._policy = bucket, owner, table, policy
+        self._journal, self._on_change = journal, on_change
+        self._stopping = threading.Event()
+        self._final: Callable[[], None] = lambda: None
+        self._give_up_s: float | None = None
+        self._upload_s: deque[float] = deque(maxlen=5)
+        self._next_s = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True, name="uploader")
+
+    def start(self) -> None:
+        """Begins to upload."""
+        self._thread.start()
+
+    def stop(self, *, status: Status | None, give_up_s: float | None) -> None:
+        """Asks for the end: the newest snapshot is made durable, head gets `status` (None: stays), `done` becomes true.
+
+        Trouble outside is waited out until `give_up_s` (time.monotonic()), then it is the error.
+        """
+
+        def final() -> None:
+            if status is not None:
+                self._owner.publish(status=status)
+
+        self._final, self._give_up_s = final, give_up_s
+        self._stopping.set()
+        with self._table.changed:
+            self._table.changed.notify_all()
+
+    def durable_step(self) -> int | None:
+        """The step that head names."""
+        checkpoint = self._owner.head.checkpoint
+        return None if checkpoint is None else checkpoint.step
+
+    def flush_estimate_s(self) -> float:
+        """How long making the newest snapshot durable takes, from the last few uploads (sha256 comes on top: x 1.5)."""
+        return 1.5 * max(self._upload_s, default=1.0)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._wait_for_work()
+                if not self._stopping.is_set():
+                    self._retry(self._upload_newest)
+            self._retry(self._upload_newest)
+            self._retry(self._final)
+        except BaseException as error:  # handed to the main thread, which ends the attempt with it
+            self.error = error
+        self.done = True
+        self._on_change()
+
+    def _wait_for_work(self) -> None:
+        with self._table.changed:
+            while not self._stopping.is_set():
+                newest = self._table.newest
+                if newest is None or newest.is_durable():
+                    self._table.changed.wait()
+                elif (left_s := self._next_s - time.monotonic()) > 0:
+                    self._table.changed.wait(left_s)
+                else:
+                    return
+
+    def _retry(self, work: Callable[[], None]) -> None:
+        """Trouble outside is waited out as long as training goes on."""
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Transient),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=RETRY_WAIT_MAX_S),
+            stop=lambda state: self._give_up_s is not None and time.monotonic() > self._give_up_s,
+            sleep=self._pause,
+            before_sleep=lambda state: self._journal.event(
+                "upload_retried", error=str(state.outcome.exception() if state.outcome else None)
+            ),
+            reraise=True,
+        )(work)
+
+    def _pause(self, seconds: float) -> None:
+        """Between tries; short once the attempt is ending."""
+        if self._stopping.is_set():
+            time.sleep(min(seconds, RETRY_WAIT_STOPPING_S))
+        else:
+            self._stopping.wait(seconds)
+
+    def _upload_newest(self) -> None:
+        work = self._table.begin_writing()
+        if work is None:
+            return
+        snapshot, scored = work
+        wall_s, cpu_s = time.monotonic(), time.thread_time()
+        try:
+            ref = self._save(snapshot, scored)
+            kept = kept_after(
+                self._owner.head.kept,
+                ref,
+                keep_last=self._policy.keep_last,
+                keep_every_steps=self._policy.keep_every_steps,
+            )
+            # Rows first: whoever reads head finds every row up to the step that it names.
+            self._journal.flush_metrics()
+            dropped = self._owner.publish(checkpoint=ref, kept=kept)
+            snapshot.durable = scored
+        finally:
+            self._table.end_writing()
+        spent_s = time.monotonic() - wall_s
+        self._upload_s.append(spent_s)
+        self._next_s = time.monotonic() + pause_s(
+            time.thread_time() - cpu_s, cores=self._policy.cores, trainer_threads=self._policy.trainer_threads
+        )
+        self._journal.event(
+            "checkpoint", step=ref.step, folder=ref.folder, seconds=round(spent_s, 4), scored=len(scored)
+        )
+        self._journal.flush_if_due()
+        self._on_change()
+        delete_dropped(self._bucket, dropped)
+
+    def _save(self, snapshot: Snapshot, scored: tuple[ScoredBatch, ...]) -> CheckpointRef:
+        sha256 = self._stopping.is_set() or self._policy.is_kept(snapshot.step)
+        owner = self._owner
+        if snapshot.written is None:
+            snapshot.written = save_checkpoint(
+                self._bucket,
+                step=snapshot.step,
+                attempt=owner.head.attempt,
+                incarnation=owner.head.incarnation,
+                fingerprint=self._policy.fingerprint,
+                files={
+                    STATE: state_file(snapshot, self._table),
+                    EXTRA: snapshot.extra,
+                    META: json.dumps(snapshot.meta).encode(),
+                },
+                sha256=sha256,
+            )
+        if not scored:
+            return snapshot.written
+        return save_addition(
+            self._bucket,
+            snapshot.written,
+            {
+                SCORED: [batch.blob for batch in scored],
+                SCORED_META: json.dumps(
+                    [{"micro_step": b.micro_step, "bytes": len(b.blob), "meta": b.meta} for b in scored]
+                ).encode(),
+            },
+            sha256=sha256,
+        )
+
+
+def state_file(snapshot: Snapshot, table: SlotTable) -> list[Buffer]:
+    """The safetensors file of a snapshot's tensors, straight from shared memory, without a copy."""
+    index = snapshot.index
+    end = max((t.offset + t.size_bytes for t in index.values()), default=0)
+    view = table.slots[snapshot.slot].view(end)
+    return [safetensors_header(index), *(view[t.offset : t.offset + t.size_bytes] for t in index.values())]

@@ -1,0 +1,227 @@
+"""What is wanted of this attempt: the recipe, held against what the run in the bucket already is."""
+
+import getpass
+import hashlib
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from job.agent.arguments import Arguments
+from job.errors import UsageError
+from job.model_source import ModelSource, resolve_model
+from job.run.blobs import fetch_blob, put_blob
+from job.run.claims import check_claim, read_claims, refuse_unwanted
+from job.run.head import Head, Status, read_head
+from job.run.spec import Input, Spec, SpecModel, read_spec, write_spec
+from job.settings import (
+    Resolved,
+    Settings,
+    fingerprint,
+    from_plain,
+    identity_differences,
+    load_secrets,
+    load_settings,
+    to_plain,
+)
+from job.storage import Bucket
+from job.tasks import task_file
+
+INPUT_KEYS = ("data.train", "data.eval", "task")
+"""Settings that name a file of the user's: pinned by hash in the spec."""
+
+
+@dataclass(frozen=True)
+class PinnedInput:
+    """A file of the user's as this attempt uses it: its own copy, and the hash that the spec names."""
+
+    key: str
+    name: str
+    sha256: str
+    size_bytes: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run as this attempt finds it: what to train, on what, and from where."""
+
+    settings: Settings
+    spec: Spec | None
+    """The newest revision in the bucket; None for a run that does not exist yet."""
+    accepted: tuple[str, ...]
+    """Differences to the spec that the caller accepted; they make a new revision."""
+    head: Head | None
+    inputs: dict[str, PinnedInput]
+    """By the setting that names the file."""
+    model: dict[str, Any]
+    """The pinned model: a ModelSource as plain data."""
+
+
+def read_recipe(arguments: Arguments) -> Resolved | None:
+    """The settings that the command line asks for, None when it names no recipe. Contacts nothing."""
+    return None if arguments.recipe is None else load_settings(arguments.recipe, arguments.overrides)
+
+
+def find_wanted(bucket: Bucket, arguments: Arguments, asked: Resolved | None, scratch: Path) -> Wanted:
+    """Reads what the run is, pins its files and its model, and refuses what cannot be. Changes nothing in the bucket.
+
+    Raises NeedsPerson (stopped, failed), Fenced (a newer attempt is claimed), UsageError (another recipe, no such
+    file). A finished run is the caller's to see in `head`.
+    """
+    spec, head = read_spec(bucket), read_head(bucket)
+    if spec is None and asked is None:
+        raise UsageError(f"there is no run at {bucket.uri}.", fix="Name a recipe to start one there.")
+    if head is not None and head.status is Status.FINISHED:
+        assert spec is not None
+        return Wanted(from_plain(spec.recipe), spec, (), head, {}, {})
+    refuse_unwanted(read_claims(bucket), bucket.uri)
+    if arguments.attempt is not None:
+        check_claim(bucket, arguments.attempt)
+    settings, accepted = _settings(spec, asked, arguments.allow_changed, bucket.uri)
+    inputs = {}
+    for key in INPUT_KEYS:
+        if (given := input_path(settings, key)) is not None:
+            recorded = spec.inputs.get(key) if spec is not None and key not in accepted else None
+            inputs[key] = pin_input(bucket, key, given, recorded, scratch)
+    return Wanted(settings, spec, accepted, head, inputs, _pin_model(settings, spec, accepted).to_plain())
+
+
+def _settings(
+    spec: Spec | None, asked: Resolved | None, allow_changed: Sequence[str], uri: str
+) -> tuple[Settings, tuple[str, ...]]:
+    if spec is None:
+        assert asked is not None
+        return asked.settings, ()
+    of_run = from_plain(spec.recipe)
+    return (of_run, ()) if asked is None else reconcile(of_run, asked.settings, allow_changed, uri)
+
+
+def _pin_model(settings: Settings, spec: Spec | None, accepted: Sequence[str]) -> ModelSource:
+    """The model with its commit or hash; an existing run's own commit, and the folder that it was started with."""
+    recorded = spec.model if spec is not None and not {"model.name", "model.revision"} & set(accepted) else None
+    token = load_secrets().hf_token
+    revision = settings.model.revision if recorded is None else recorded.revision
+    source = resolve_model(settings.model.name, revision, token=None if token is None else token.get_secret_value())
+    if recorded is None or recorded.sha256 is None:
+        return source
+    if source.sha256 is not None and source.sha256 != recorded.sha256:
+        raise UsageError(
+            f"model.name: {settings.model.name} is not the model that the run was started with "
+            f"(sha256 {source.sha256[:12]}, the run has {recorded.sha256[:12]}).",
+            fix="Restore the files, use another --run, or accept the difference: --allow-changed model.name",
+        )
+    return replace(source, sha256=recorded.sha256)
+
+
+def reconcile(
+    of_run: Settings, asked: Settings, allow_changed: Sequence[str], uri: str
+) -> tuple[Settings, tuple[str, ...]]:
+    """The settings to go on with when a recipe is given for a run that exists; pure.
+
+    A difference in a setting that is part of the run's identity is refused by name, unless it was accepted.
+    Operational settings are taken as asked: they change nothing that is learnt.
+    """
+    differences = identity_differences(of_run, asked)
+    refused = [(key, old, new) for key, old, new in differences if key not in allow_changed]
+    if refused:
+        listed = "; ".join(f"{key} is {old!r} in the run, {new!r} here" for key, old, new in refused)
+        keys = " ".join(f"--allow-changed {key}" for key, _, _ in refused)
+        raise UsageError(
+            f"the run {uri} was started with another recipe: {listed}.",
+            fix=f"Use the run's own values, or another --run; to accept the difference: {keys}",
+        )
+    return asked, tuple(sorted(key for key, _, _ in differences))
+
+
+def pin_input(bucket: Bucket, key: str, given: Path, recorded: Input | None, scratch: Path) -> PinnedInput:
+    """A copy of an input in `scratch`, so that no later change of the file reaches the run.
+
+    A new run (`recorded` None) takes the user's file; an existing one takes its own from the bucket, verified, and
+    refuses a local file with other bytes. Raises UsageError (missing file, other bytes).
+    """
+    target = scratch / f"{key}-{given.name}"
+    if recorded is None:
+        return _copy(key, given, target)
+    if given.is_file() and (local := _copy(key, given, target)).sha256 != recorded.sha256:
+        raise UsageError(
+            f"{key}: {given} is not the file that the run was started with "
+            f"(sha256 {local.sha256[:12]}, the run has {recorded.sha256[:12]}).",
+            fix=f"Restore the file, use another --run, or accept the difference: --allow-changed {key}",
+        )
+    fetch_blob(bucket, recorded.sha256, target)
+    return PinnedInput(key, recorded.name, recorded.sha256, recorded.bytes, target)
+
+
+def input_path(settings: Settings, key: str) -> Path | None:
+    """The user's file that a setting names, None when it names none."""
+    if key == "task":
+        return task_file(settings.task)
+    value = {"data.train": settings.data.train, "data.eval": settings.data.eval}[key]
+    return None if value is None else Path(value)
+
+
+def _copy(key: str, source: Path, target: Path) -> PinnedInput:
+    digest, size_bytes = hashlib.sha256(), 0
+    try:
+        with source.open("rb") as read, target.open("wb") as write:
+            while block := read.read(1 << 20):
+                digest.update(block)
+                size_bytes += len(block)
+                write.write(block)
+    except FileNotFoundError:
+        raise UsageError(f"{key}: {source} does not exist.", fix="Give the path of a file that does.") from None
+    except OSError as error:
+        raise UsageError(
+            f"{key}: {source} cannot be read: {error.strerror}.", fix="Check the path and its rights."
+        ) from None
+    return PinnedInput(key, source.name, digest.hexdigest(), size_bytes, target)
+
+
+def write_spec_for(bucket: Bucket, wanted: Wanted, model: SpecModel) -> Spec:
+    """The spec that this attempt trains by; written when the run is new or a difference was accepted.
+
+    Inputs go to blobs first, so that a spec never names one that is not there.
+    """
+    if wanted.spec is not None and not wanted.accepted:
+        return wanted.spec
+    for pinned in wanted.inputs.values():
+        put_blob(bucket, pinned.path)
+    spec = Spec(
+        revision=1 if wanted.spec is None else wanted.spec.revision + 1,
+        recipe=to_plain(wanted.settings),
+        inputs={p.key: Input(sha256=p.sha256, bytes=p.size_bytes, name=p.name) for p in wanted.inputs.values()},
+        model=model,
+        fingerprint=fingerprint(wanted.settings),
+        accepted=wanted.accepted,
+        started_by=_user(),
+        commit=_commit(),
+        created_at=time.time(),
+    )
+    write_spec(bucket, spec)
+    return spec
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's numeric user has no name
+        return "unknown"
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, None outside a clone."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
