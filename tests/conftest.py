@@ -1,4 +1,4 @@
-"""What every test may rely on: no other machine, none of the developer's settings, one thread, no model hub."""
+"""What every test may rely on: no other machine, none of the developer's settings, one thread, no hub."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ LOOPBACK = ("127.", "localhost", "::1", "0.0.0.0")
 
 
 def pytest_configure() -> None:
-    """Cleans the environment before anything that reads it at import (torch, the hub's client) is imported."""
+    """Cleans the environment before what reads it at import (torch, the hub's client) is imported."""
     for name in [name for name in os.environ if name.startswith("BATON_")]:
         del os.environ[name]
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,4 +1,4 @@
-"""The borders between the parts hold: job never imports infra, infra only what is torch-free, torch stays in its place.
+"""The borders hold: job never imports infra, infra only what is torch-free, torch stays where it belongs.
 
 Every import counts, also one inside a function. docs/design.md, Layout, draws the same borders in words.
 """
@@ -59,13 +59,9 @@ def test_only_the_trainer_imports_the_training_libraries() -> None:
     assert [pair for pair in imports_of("infra") if pair[1].split(".")[0] in HEAVY] == []
 
 
-@pytest.mark.parametrize(
-    "module", ["infra.cli", "job.settings", "job.run.spec", "job.tasks", "job.agent.attempt"]
-)
+@pytest.mark.parametrize("module", ["infra.cli", "job.settings", "job.run.spec", "job.tasks", "job.agent.attempt"])
 def test_what_starts_fast_loads_no_training_library(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert loaded.returncode == 0, loaded.stderr
     assert HEAVY & set(loaded.stdout.split()) == set()

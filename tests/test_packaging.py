@@ -1,4 +1,4 @@
-"""What a fresh machine gets: locks that agree with pyproject.toml, secrets that stay out, scripts that are sound."""
+"""A fresh machine gets locks that agree with pyproject.toml, no secrets, and scripts that are sound."""
 
 import os
 import re
@@ -16,9 +16,7 @@ LOCKS = sorted((ROOT / "docker").glob("requirements-*.txt"))
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """A finished process with its output; the environment is the test's plus what is named."""
-    return subprocess.run(
-        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
 def test_the_locks_agree_with_pyproject() -> None:
@@ -33,9 +31,7 @@ def test_a_version_that_pyproject_raises_is_reported(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(re.sub(r'"peft==[^"]+"', '"peft==99.0"', project))
     result = run(sys.executable, "tools/lock.py", "--check", cwd=tmp_path)
     assert result.returncode == 1
-    assert re.search(
-        r"requirements-train.txt: peft is \S+, pyproject.toml says 99.0: make lock", result.stderr
-    )
+    assert re.search(r"requirements-train.txt: peft is \S+, pyproject.toml says 99.0: make lock", result.stderr)
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
@@ -116,9 +112,7 @@ def test_a_missing_program_skips_by_name_and_fails_in_ci(tmp_path: Path, ci: str
     (tmp_path / "test_it.py").write_text(
         "import pytest\n@pytest.mark.needs_system('no-such-program')\ndef test_it(): pass\n"
     )
-    result = run(
-        sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path, CI=ci
-    )
+    result = run(sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path, CI=ci)
     assert outcome in result.stdout
     assert "needs no-such-program: sudo make system-deps" in result.stdout
 

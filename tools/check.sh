@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Every check that is not a test, fastest first, with the time each takes. `make check` calls it.
+# Every check that is not a test, fastest first, with the time each takes; all run, also after a failure.
+# `make check` calls it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
 
+failed=()
+
 stage() {
-    local name=$1 started=$SECONDS
+    local name=$1 started=$SECONDS verdict=ok
     shift
-    if ! "$@"; then
-        echo "check: $name failed" >&2
-        exit 1
-    fi
-    echo "check: $name, $((SECONDS - started)) s" >&2
+    "$@" || { verdict=FAILED && failed+=("$name"); }
+    echo "check: $name: $verdict, $((SECONDS - started)) s" >&2
 }
 
 shell_scripts() {
@@ -27,10 +27,15 @@ shell_scripts() {
     fi
 }
 
-stage "locks agree with pyproject.toml" "$bin/python" tools/lock.py --check
+stage "locks" "$bin/python" tools/lock.py --check
 stage "format (make format mends it)" "$bin/ruff" format --check --quiet .
 stage "lint" "$bin/ruff" check --quiet .
 stage "shell" shell_scripts
 if [[ -f Dockerfile ]]; then stage "Dockerfile" "$bin/hadolint" Dockerfile; fi
 stage "types" "$bin/mypy"
 stage "borders and generated docs" "$bin/python" -m pytest -q --no-header tests/test_borders.py tests/test_packaging.py
+
+if ((${#failed[@]} > 0)); then
+    printf 'check: %s failed\n' "${failed[@]}" >&2
+    exit 1
+fi

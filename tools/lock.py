@@ -1,9 +1,10 @@
 """The locks under docker/: made by `make lock`, held against pyproject.toml by `make check`.
 
-One resolution covers everything, so that what is tested is what ships. It is written as three layers that never
-overlap: requirements-train.txt (container, with or without a GPU), and on top of it requirements-gpu.txt (GPU
-extras and the CUDA libraries) or requirements-dev.txt (tests and linters). torch is in none of them: its CPU and
-CUDA builds differ, so it is installed first, by the version that pyproject.toml names.
+One resolution covers everything, so that what is tested is what ships. It is written as three layers that
+never overlap: requirements-train.txt (container, with or without a GPU), and on top of it
+requirements-gpu.txt (GPU extras and the CUDA libraries) or requirements-dev.txt (tests and linters).
+torch is in none of them: its CPU and CUDA builds differ, so it is installed first, by the version that
+pyproject.toml names.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def main() -> int:
 
 
 def wanted() -> dict[str, dict[str, str]]:
-    """The pinned versions in pyproject.toml by layer: {"train": {name: version}, ...}; train holds the base too."""
+    """The pins of pyproject.toml by layer, {"train": {name: version}, ...}; train holds the base too."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lines = {"train": project["dependencies"] + extras["train"], "gpu": extras["gpu"], "dev": extras["dev"]}
@@ -50,7 +51,7 @@ def locked(layer: str) -> dict[str, str]:
 
 
 def differences() -> list[str]:
-    """What in the committed locks does not follow from pyproject.toml, one line each; empty when they agree."""
+    """What in the committed locks does not follow from pyproject.toml, one line each."""
     problems = []
     for layer, pins in wanted().items():
         found = locked(layer)
@@ -58,9 +59,7 @@ def differences() -> list[str]:
         installed = locked("train") | found
         for name, version in pins.items():
             if name not in APART and installed.get(name) != version:
-                problems.append(
-                    f"{where}: {name} is {installed.get(name)}, pyproject.toml says {version}: make lock"
-                )
+                problems.append(f"{where}: {name} is {installed.get(name)}, pyproject.toml says {version}: make lock")
         for name in found.keys() & {*APART, *LEFT_OUT}:
             problems.append(f"{where}: {name} must not be in a lock: make lock")
         if layer != "train":
@@ -87,8 +86,8 @@ def write_locks() -> None:
     }
     for layer, entries in layers.items():
         LOCKS[layer].write_text(
-            f"# Layer {layer!r} of the locks: made by `make lock` for Linux x86-64, Python 3.11; never edit by hand.\n"
-            "# Install torch first, then: pip install --no-deps --require-hashes -r THIS (tools/lock.py says why).\n"
+            f"# Layer {layer!r} of the locks, for Linux x86-64 and Python 3.11. Written by `make lock`.\n"
+            "# Install torch first, then: pip install --no-deps --require-hashes -r THIS_FILE\n"
             + "".join(text for _, _, text in entries)
         )
         print(f"{LOCKS[layer].relative_to(ROOT)}: {len(entries)} packages", file=sys.stderr)
@@ -126,9 +125,7 @@ def _entries(lock: str) -> list[tuple[str, str, str]]:
 def _pin(requirement: str) -> tuple[str, str]:
     match = re.fullmatch(r"\s*([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;.*)?", requirement)
     if not match:
-        raise SystemExit(
-            f"{requirement.strip()!r} is not NAME==VERSION: pin it, so that one set is tested and ships"
-        )
+        raise SystemExit(f"{requirement.strip()!r} is not NAME==VERSION: pin it, so that one set is tested and ships")
     return re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]
 
 

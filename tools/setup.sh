@@ -37,7 +37,7 @@ fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 torch=$(sed -n 's/^ *"torch==\(.*\)",$/\1/p' pyproject.toml)
-install_torch() { pip install --quiet --no-deps "$@"; }
+install_torch() { pip install -qq --no-deps "$@"; }
 have=$(.venv/bin/python -c 'from importlib.metadata import version; print(version("torch"))' 2> /dev/null || true)
 if [[ $TORCH == cpu ]]; then
     if [[ $have == "$torch+cpu" ]]; then
@@ -56,13 +56,13 @@ if [[ $TORCH == cpu ]]; then
 fi
 if [[ $TORCH == cuda && $have != "$torch" ]]; then
     say "torch $torch with CUDA (about 3 GB)"
-    pip install --quiet "torch==$torch"
+    pip install -qq "torch==$torch"
 fi
 
 say "the locked packages ($((SECONDS - started)) s so far)"
 for lock in "${locks[@]}"; do
-    pip install --quiet --no-deps --require-hashes -r "$lock"
+    pip install -qq --no-deps --require-hashes -r "$lock"
 done
-pip install --quiet --no-deps --no-build-isolation --editable .
+pip install -qq --no-deps --no-build-isolation --editable .
 echo "$wanted" > "$stamp"
 say "done in $((SECONDS - started)) s, $(du -sh .venv | cut -f1) in .venv"
