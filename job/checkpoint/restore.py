@@ -84,9 +84,7 @@ def _none_good(uri: str, quarantined: Sequence[Quarantined]) -> str:
     return f"no checkpoint of {uri} is good: {listed}."
 
 
-def _bring(
-    bucket: Bucket, ref: CheckpointRef, folder: str, manifest_crc32c: int, allocate: Allocate
-) -> Manifest:
+def _bring(bucket: Bucket, ref: CheckpointRef, folder: str, manifest_crc32c: int, allocate: Allocate) -> Manifest:
     """Reads a MANIFEST and its files, largest first, several at once. Raises _Bad."""
     manifest = _read_manifest(bucket, folder, manifest_crc32c)
     if (manifest.step, manifest.attempt) != (ref.step, ref.attempt):

@@ -62,15 +62,11 @@ def save_addition(
     return ref.model_copy(update={"addition": addition, "addition_crc32c": crc})
 
 
-def _write_files(
-    bucket: Bucket, folder: str, files: Mapping[str, Data], sha256: bool
-) -> dict[str, ManifestFile]:
+def _write_files(bucket: Bucket, folder: str, files: Mapping[str, Data], sha256: bool) -> dict[str, ManifestFile]:
     written = {}
     for name, data in files.items():
         digest = hashlib.sha256() if sha256 else None
-        info = bucket.write(
-            f"{folder}/{name}", data if digest is None else _hashed(data, digest), if_generation=0
-        )
+        info = bucket.write(f"{folder}/{name}", data if digest is None else _hashed(data, digest), if_generation=0)
         assert info.crc32c is not None
         written[name] = ManifestFile(
             size_bytes=info.size_bytes, crc32c=info.crc32c, sha256=digest.hexdigest() if digest else None

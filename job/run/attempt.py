@@ -61,8 +61,6 @@ def read_record(bucket: Bucket, number: int) -> AttemptRecord | None:
 def read_records(bucket: Bucket) -> list[AttemptRecord]:
     """The records of all attempts, oldest first."""
     found = [
-        AttemptRecord.read(bucket, info.name)
-        for info in bucket.list(ATTEMPTS)
-        if info.name.endswith("/attempt.json")
+        AttemptRecord.read(bucket, info.name) for info in bucket.list(ATTEMPTS) if info.name.endswith("/attempt.json")
     ]
     return [record for record, _ in filter(None, found)]

@@ -53,9 +53,7 @@ def _download(bucket: Bucket, sha256: str, into: Path) -> None:
     name = blob_name(sha256)
     info = bucket.stat(name)
     if info is None:
-        raise NeedsPerson(
-            f"{bucket.uri}/{name} is missing.", fix="Put it back: it is a file that the run needs."
-        )
+        raise NeedsPerson(f"{bucket.uri}/{name} is missing.", fix="Put it back: it is a file that the run needs.")
     into.parent.mkdir(parents=True, exist_ok=True)
     temporary = into.with_name(f".{into.name}.{secrets.token_hex(4)}")
     try:
@@ -99,6 +97,4 @@ def _read(path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
                 digest.update(piece)
                 yield piece
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}.", fix="Check the path and its rights."
-        ) from None
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", fix="Check the path and its rights.") from None

@@ -110,9 +110,7 @@ class Owner:
         for _ in range(TAKE_OVER_TRIES):
             found = Head.read(bucket, HEAD)
             before, generation = (None, 0) if found is None else (found[0], found[1].generation)
-            owner = cls(
-                bucket, _taken_over(bucket.uri, before, attempt, incarnation, fingerprint), generation
-            )
+            owner = cls(bucket, _taken_over(bucket.uri, before, attempt, incarnation, fingerprint), generation)
             try:
                 owner._write(owner.head)
             except Fenced:  # the owner before published meanwhile; whoever is newer is found by looking again
@@ -191,9 +189,7 @@ class Owner:
         )
 
 
-def _taken_over(
-    uri: str, before: Head | None, attempt: int, incarnation: int | None, fingerprint: str
-) -> Head:
+def _taken_over(uri: str, before: Head | None, attempt: int, incarnation: int | None, fingerprint: str) -> Head:
     """The head that a new owner writes; pure but for its write_id. Raises Fenced, UsageError."""
     if before is None:
         return Head(

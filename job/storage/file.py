@@ -310,9 +310,7 @@ def _explanation(error: OSError, path: Path) -> BatonError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return NeedsPerson(
-                f"disk full: {path} cannot be written ({reason}).", fix="Free space there, start again."
-            )
+            return NeedsPerson(f"disk full: {path} cannot be written ({reason}).", fix="Free space there, start again.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return NeedsPerson(
                 f"{path} may not be used: {reason}.",

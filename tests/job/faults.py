@@ -55,7 +55,7 @@ class FaultyBucket:
         self.before = lambda number, called, name: left.pop() if called == method and left else None
 
     def die_at(self, number: int, *, after: bool) -> None:
-        """The process dies at its call `number` from now on, counted from 0, before or after the call had its effect."""
+        """The process dies at its call `number` from now on (from 0), before or after it had its effect."""
         number += len(self.calls)
 
         def die(at: int, method: str, name: str) -> BaseException | None:

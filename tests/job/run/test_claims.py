@@ -59,9 +59,7 @@ def test_lost_replies_do_not_claim_twice(faulty: FaultyBucket, lost: int) -> Non
     assert len(read_claims(faulty.inner).attempts) == 2
 
 
-def test_a_bucket_that_stays_down_is_transient_trouble(
-    faulty: FaultyBucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bucket_that_stays_down_is_transient_trouble(faulty: FaultyBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("job.run.claims.RETRY_WAIT_MAX_S", 0.001)
     faulty.refuse(1000)
     with pytest.raises(Transient, match="not to be reached"):
@@ -69,9 +67,7 @@ def test_a_bucket_that_stays_down_is_transient_trouble(
     assert read_claims(faulty.inner) == Claims()
 
 
-def test_a_crowd_that_never_lets_go_is_transient_trouble(
-    faulty: FaultyBucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crowd_that_never_lets_go_is_transient_trouble(faulty: FaultyBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("job.run.claims.RETRY_WAIT_MAX_S", 0.001)
 
     def others(number: int, method: str, name: str) -> BaseException | None:
@@ -100,7 +96,7 @@ def test_a_number_is_good_until_a_newer_one_is_claimed(bucket: Bucket) -> None:
     mine, _ = claim_process(bucket, "h", 1)
     assert check_claim(bucket, 1) == mine
     claim_process(bucket, "h", 2)
-    with pytest.raises(Fenced, match="attempt 2 of .* is claimed; this is attempt 1"):
+    with pytest.raises(Fenced, match=r"attempt 2 of .* is claimed; this is attempt 1"):
         check_claim(bucket, 1)
-    with pytest.raises(UsageError, match="attempt 3 of .* was never claimed"):
+    with pytest.raises(UsageError, match=r"attempt 3 of .* was never claimed"):
         check_claim(bucket, 3)

@@ -125,9 +125,7 @@ def test_the_newest_attempt_wins_for_each_step_and_kind_and_nothing_is_above_the
 
 
 def test_of_one_attempt_the_row_written_last_wins() -> None:
-    assert join_metrics([Row(1, {"step": 1, "loss": 1}), Row(1, {"step": 1, "loss": 2})], 1) == [
-        {"step": 1, "loss": 2}
-    ]
+    assert join_metrics([Row(1, {"step": 1, "loss": 1}), Row(1, {"step": 1, "loss": 2})], 1) == [{"step": 1, "loss": 2}]
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,7 @@ def test_lost_replies_do_not_matter_to_blobs(faulty: FaultyBucket, tmp_path: Pat
     assert target.read_bytes() == b"rows"
 
 
-def test_a_file_that_changes_while_it_is_stored_is_refused_and_not_kept(
-    faulty: FaultyBucket, tmp_path: Path
-) -> None:
+def test_a_file_that_changes_while_it_is_stored_is_refused_and_not_kept(faulty: FaultyBucket, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"before")
 

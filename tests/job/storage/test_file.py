@@ -101,7 +101,9 @@ def test_trouble_with_the_disk_is_one_clear_line_and_changes_nothing(
     assert list((root / TEMPORARY).iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs Linux's /sys: a folder that not even root may write")
+@pytest.mark.skipif(
+    not Path("/sys/kernel").is_dir(), reason="needs Linux's /sys: a folder that not even root may write"
+)
 def test_a_folder_that_may_not_be_written_needs_a_person() -> None:
     bucket = FileBucket("file:///sys/kernel/baton-run")
     with pytest.raises(NeedsPerson, match="may not be used") as caught:
@@ -156,9 +158,7 @@ def test_a_writer_that_is_killed_leaves_the_old_object_and_the_next_one_cleans_u
 def test_a_writer_that_is_alive_keeps_its_temporary_file(bucket: FileBucket, root: Path) -> None:
     def source() -> Iterator[bytes]:
         yield b"first "
-        other = multiprocessing.get_context("fork").Process(
-            target=FileBucket(f"file://{root}").write, args=("y", b"")
-        )
+        other = multiprocessing.get_context("fork").Process(target=FileBucket(f"file://{root}").write, args=("y", b""))
         other.start()
         other.join(20)
         assert other.exitcode == 0
