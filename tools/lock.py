@@ -106,6 +106,7 @@ def _resolve(extras: list[str], constraints: Path | None) -> str:
     # A lock must not depend on where it was made: package sources of this machine's own are left aside.
     own = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
     environment = {key: value for key, value in os.environ.items() if key not in own}
+    environment["UV_PYTHON_DOWNLOADS"] = "never"  # a resolution needs none, and makes no download of its own
     result = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return result.stdout
 
