@@ -103,13 +103,12 @@ class Slot:
 
     def view(self, size_bytes: int) -> memoryview:
         """The first `size_bytes` of the slot, writable. Grows the slot where it is smaller."""
-        if os.fstat(self.fd).st_size < size_bytes:
-            os.ftruncate(self.fd, size_bytes)
-        if self._map is None or len(self._map) < size_bytes:
+        mapped_bytes = max(size_bytes, mmap.PAGESIZE)
+        if os.fstat(self.fd).st_size < mapped_bytes:
+            os.ftruncate(self.fd, mapped_bytes)
+        if self._map is None or len(self._map) < mapped_bytes:
             # An older, smaller mapping stays valid for whoever still holds a view of it.
-            self._map = mmap.mmap(self.fd, max(size_bytes, mmap.PAGESIZE)) if size_bytes else None
-            if self._map is None:
-                return memoryview(bytearray())
+            self._map = mmap.mmap(self.fd, mapped_bytes)
         return memoryview(self._map)[:size_bytes]
 
 

@@ -62,9 +62,7 @@ class Notice:
         """Asks the metadata server for a preemption notice, where this machine has one. A notice leaves `notice_s`."""
         host = metadata_host()
         if host is not None:
-            threading.Thread(
-                target=self._poll_metadata, args=(host, notice_s), daemon=True, name="metadata"
-            ).start()
+            threading.Thread(target=self._poll_metadata, args=(host, notice_s), daemon=True, name="metadata").start()
 
     def announce(self, reason: str, *, left_s: float, immediate: bool) -> None:
         """Somebody wants the attempt to end within `left_s`. An earlier or immediate deadline replaces a later one."""
