@@ -89,7 +89,9 @@ def test_an_owner_whose_head_was_deleted_is_fenced(bucket: Bucket) -> None:
 def test_a_lost_reply_is_read_back_and_found_to_be_mine(faulty: FaultyBucket) -> None:
     owner = Owner.take_over(faulty, 1)
     faulty.lose_replies(1)
+    before = len(faulty.calls)
     owner.publish(checkpoint=ref(1))
+    assert [method for method, _ in faulty.calls[before:]] == ["write", "write", "read"]
     assert read_head(faulty.inner) == owner.head
     owner.publish(checkpoint=ref(2))
     assert read_head(faulty.inner) == owner.head

@@ -61,6 +61,22 @@ def test_the_generation_is_greater_also_when_the_clock_goes_back(
     assert bucket.write("x", b"").generation > before
 
 
+def test_the_generation_is_greater_also_than_that_of_a_write_that_came_in_between(
+    bucket: FileBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.write("x", b"")
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
+    flush, between = os.fsync, []
+
+    def another_comes_in(fd: int) -> None:
+        monkeypatch.setattr(os, "fsync", flush)
+        between.append(bucket.write("x", b"between").generation)
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", another_comes_in)
+    assert bucket.write("x", b"last").generation > between[0]
+
+
 def test_a_copy_of_the_folder_is_the_same_bucket(bucket: FileBucket, root: Path, tmp_path: Path) -> None:
     info = bucket.write("head.json", b"{}")
     root.rename(tmp_path / "moved")
