@@ -21,7 +21,7 @@ setup: ## makes .venv from the locks (about 2 minutes, once)
 demo: setup ## the whole story here: train, be killed, resume, compare (about 3 minutes)
 	@$(bin)/baton demo
 
-check: setup system-deps ## locks, format, lint, shell, types, borders, generated docs (about 1 minute)
+check: setup system-deps ## locks, format, lint, shell, types, borders (about 1 minute)
 	@tools/check.sh
 
 test: setup system-deps ## the core tests (at most 12 minutes)

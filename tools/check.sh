@@ -33,7 +33,7 @@ stage "lint" "$bin/ruff" check --quiet .
 stage "shell" shell_scripts
 if [[ -f Dockerfile ]]; then stage "Dockerfile" "$bin/hadolint" Dockerfile; fi
 stage "types" "$bin/mypy"
-stage "borders and generated docs" "$bin/python" -m pytest -q --no-header tests/test_borders.py tests/test_packaging.py
+stage "borders and packaging" "$bin/python" -m pytest -q --no-header tests/test_borders.py tests/test_packaging.py
 
 if ((${#failed[@]} > 0)); then
     printf 'check: %s failed\n' "${failed[@]}" >&2
