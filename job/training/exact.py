@@ -9,6 +9,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ COUNTERS = (
 """Attributes of GRPOTrainer and Trainer, plain numbers, that a step depends on or logs."""
 
 
-class EpochSampler(RepeatSampler):  # type: ignore[misc]
+class EpochSampler(RepeatSampler):
     """The stock order, but of any epoch: the permutation is a function of seed and epoch alone."""
 
     epoch = 0
@@ -62,12 +63,14 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
 
 
 class ExactTrainer(GRPOTrainer):
-    """Trains from `restore`, or from the beginning, and hands `sink` a snapshot at every step boundary.
+    """Trains, and hands `sink` a snapshot at every step boundary, from which another process can go on.
 
     Both runs, interrupted anywhere or not at all, end with the same bits, and each log row is delivered once. Seed
     before the model is built. `log_history` holds only the rows since the last boundary: a reward that reads older
     ones could not be resumed.
     """
+
+    _buffered_inputs: list[dict[str, Any]] | None
 
     def __init__(
         self,
@@ -80,20 +83,20 @@ class ExactTrainer(GRPOTrainer):
         tokenizer: PreTrainedTokenizerBase,
         peft_config: PeftConfig | None,
         sink: Sink,
-        restore: Snapshot | None = None,
     ) -> None:
         if args.fp16:
             raise UsageError("fp16 training keeps state that is not saved.", fix="Use bfloat16 or float32.")
         if args.dataloader_num_workers != 0:
             raise UsageError("Data workers draw random numbers of their own: dataloader_num_workers must be 0.")
-        self._sink, self._restore = sink, restore
+        self._sink = sink
+        self._restore: Snapshot | None = None
         self._writer = SlotWriter()
         self._sampler: EpochSampler | None = None
-        self._boundary: int | None = None if restore is None else restore.meta["global_step"]
+        self._boundary: int | None = None
         self._packed_from: object = None
         self._packed: tuple[dict[str, torch.Tensor], list[dict[str, Any]]] = {}, []
-        self._scored: dict[int, Scored] = {} if restore is None else dict(restore.scored)
-        self._replay = dict(self._scored)
+        self._scored: dict[int, Scored] = {}
+        self._replay: dict[int, Scored] = {}
         self._unapplied: dict[str, Any] | None = None
         self._restored_tr_loss: torch.Tensor | None = None
         self._seconds_before = 0.0
@@ -109,22 +112,33 @@ class ExactTrainer(GRPOTrainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
-    def run(self) -> None:
-        """Trains to the last step. Raises NeedsPerson when loss or weights stop being finite."""
-        if self._restore is None:
+    def planned_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        steps: int = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+        return steps
+
+    def run(self, restore: Snapshot | None = None) -> None:
+        """Trains from `restore`, or from the beginning, to the last step. Call once.
+
+        Raises NeedsPerson when loss or weights stop being finite, UsageError when `restore` is of another model.
+        """
+        if restore is None:
             self.train()
             return
+        self._restore, self._boundary = restore, restore.meta["global_step"]
+        self._scored, self._replay = dict(restore.scored), dict(restore.scored)
         self.args.eval_on_start = False  # done before the first snapshot
-        with tempfile.TemporaryDirectory(dir=self.args.output_dir) as folder:  # train() reads this one file itself
-            (Path(folder) / TRAINER_STATE_NAME).write_text(json.dumps(self._restore.meta["state"]))
+        with tempfile.TemporaryDirectory() as folder:  # train() itself reads this one file
+            (Path(folder) / TRAINER_STATE_NAME).write_text(json.dumps(restore.meta["state"]))
             self.train(resume_from_checkpoint=folder)
 
     def take_rows(self) -> list[dict[str, Any]]:
         """The log rows since the last boundary. Each is returned once."""
-        rows, self.state.log_history = self.state.log_history, []
+        rows: list[dict[str, Any]] = self.state.log_history
+        self.state.log_history = []
         return rows
 
-    # --- taking ------------------------------------------------------------------------------------------------------
+    # --- taking --------------------------------------------------------------------------------------
 
     def _publish_boundary(self) -> None:
         self._refuse_non_finite()
@@ -149,7 +163,7 @@ class ExactTrainer(GRPOTrainer):
 
     def _publish_scored(self) -> None:
         rng_tensors, rng = get_rng()
-        tensors, buffer = pack(self._buffered_inputs)
+        tensors, buffer = pack(self._buffered_inputs or [])
         meta = {"rng": rng, "buffer": buffer, "counters": self._counters()}
         blob = safetensors.torch.save({**rng_tensors, **tensors})
         self._scored = {**self._scored, self._step: Scored(blob, meta)}
@@ -157,30 +171,32 @@ class ExactTrainer(GRPOTrainer):
 
     def _refuse_non_finite(self) -> None:
         """Before anything is published, so that what is durable can always be gone on from."""
-        weights = torch.nn.utils.get_total_norm([p.detach() for _, p in self._trained()])
+        weights = torch.nn.utils.get_total_norm([p.detach() for _, p in self._trained])
         for what, value in (("loss", self._tr_loss), ("norm of the weights", weights)):
             if not torch.isfinite(value):
                 raise NeedsPerson(
                     f"The {what} is {value.item()} after step {self.state.global_step}.",
-                    fix="Lower train.learning_rate, or set train.max_grad_norm or model.dtype = \"float32\"; "
+                    fix='Lower train.learning_rate, or set train.max_grad_norm or model.dtype = "float32"; '
                     "the run is safe up to the step before.",
                 )
 
-    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+    @cached_property
+    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
-    def _moving_reference(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        if self.ref_model is not None and self.args.sync_ref_model:
-            yield from self.ref_model.named_parameters()
+    @cached_property
+    def _moving_reference(self) -> list[tuple[str, torch.nn.Parameter]]:
+        moves = self.ref_model is not None and self.args.sync_ref_model
+        return list(self.ref_model.named_parameters()) if moves else []
 
     def _live_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor that a step changes. optimizer.state_dict() would build a dict per tensor; this does not."""
-        for name, parameter in self._trained():
+        for name, parameter in self._trained:
             yield f"model/{name}", parameter
             for key, value in sorted(self.optimizer.state.get(parameter, {}).items()):
                 assert torch.is_tensor(value), f"the optimizer keeps {key} of {name} as a {type(value).__name__}"
                 yield f"optim/{name}/{key}", value
-        for name, parameter in self._moving_reference():
+        for name, parameter in self._moving_reference:
             yield f"ref/{name}", parameter
         yield "tr_loss", self._tr_loss
 
@@ -189,7 +205,7 @@ class ExactTrainer(GRPOTrainer):
         if self._step % (self.args.steps_per_generation * self.num_iterations) == 0:
             self._packed_from, self._packed = None, ({}, [])
         elif self._packed_from is not self._buffered_inputs:
-            self._packed_from, self._packed = self._buffered_inputs, pack(self._buffered_inputs)
+            self._packed_from, self._packed = self._buffered_inputs, pack(self._buffered_inputs or [])
         return self._packed
 
     def _counters(self) -> dict[str, Any]:
@@ -202,7 +218,7 @@ class ExactTrainer(GRPOTrainer):
             "logs": window_to_plain(self._logs) if self.args.log_completions else None,
         }
 
-    # --- where -------------------------------------------------------------------------------------------------------
+    # --- where ---------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
         stock = super()._get_train_sampler(dataset)
@@ -256,14 +272,14 @@ class ExactTrainer(GRPOTrainer):
             self._publish_scored()
         return inputs
 
-    # --- restoring: in the order in which train() calls them -----------------------------------------------------------
+    # --- restoring: in the order in which train() calls them ----------------------------------------
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         assert self._restore is not None
         meta, saved = self._restore.meta, slot_tensors(self._restore.slot_view, self._restore.index)
         extra = safetensors.torch.load(self._restore.extra)
         with torch.no_grad():
-            for prefix, parameters in (("model", self._trained()), ("ref", self._moving_reference())):
+            for prefix, parameters in (("model", self._trained), ("ref", self._moving_reference)):
                 for name, parameter in parameters:
                     tensor = saved.get(f"{prefix}/{name}")
                     if tensor is None or (tensor.dtype, tensor.shape) != (parameter.dtype, parameter.shape):
@@ -274,9 +290,7 @@ class ExactTrainer(GRPOTrainer):
                     parameter.copy_(tensor)
         self._restored_tr_loss = saved["tr_loss"].clone()
         self._restored_optimizer = {
-            name.removeprefix("optim/"): tensor.clone()
-            for name, tensor in saved.items()
-            if name.startswith("optim/")
+            name.removeprefix("optim/"): tensor.clone() for name, tensor in saved.items() if name.startswith("optim/")
         }
         self._restored_rng = extra, meta["rng"]
         self._buffered_inputs = unpack(extra, meta["buffer"], self.args.device) or None
@@ -290,7 +304,7 @@ class ExactTrainer(GRPOTrainer):
             name, _, key = path.rpartition("/")
             states.setdefault(name, {})[key] = tensor
         del self._restored_optimizer
-        names = {id(parameter): name for name, parameter in self._trained()}
+        names = {id(parameter): name for name, parameter in self._trained}
         order = [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
         self.optimizer.load_state_dict(  # not by assignment: a fused optimizer wants `step` on the GPU
             {

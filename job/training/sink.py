@@ -42,9 +42,7 @@ class Sink(Protocol):
     def slot(self) -> Slot:
         """The slot to fill now. Whatever it held is given up."""
 
-    def publish(
-        self, index: TensorIndex, extra: bytes, meta: dict[str, Any], rows: list[dict[str, Any]]
-    ) -> None:
+    def publish(self, index: TensorIndex, extra: bytes, meta: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         """The slot of the last `slot()` holds a complete step boundary.
 
         `rows` are the log rows since the publish before, each delivered once.

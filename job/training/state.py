@@ -19,14 +19,14 @@ Batch = Mapping[str, Any]
 
 
 def get_rng() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The state of every generator of this process: tensors `rng/cpu`, `rng/cudaN`, and Python's and NumPy's as JSON."""
+    """The state of every generator of this process: tensors `rng/cpu`, `rng/cudaN`; Python's and NumPy's as JSON."""
     tensors = {"rng/cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        for i, state in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"rng/cuda{i}"] = state
+        tensors |= {f"rng/cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    assert isinstance(keys, np.ndarray)
+    state = np.random.get_state(legacy=True)
+    assert isinstance(state, tuple)
+    kind, keys, position, has_gauss, cached = state
     return tensors, {
         "python": [version, list(words), gauss],
         "numpy": [kind, keys.tolist(), position, has_gauss, cached],

@@ -66,9 +66,7 @@ class Recipe:
         return GRPOConfig(**{**base, **dict(self.args)})
 
 
-def recipe(
-    *, rows: int = 32, lora_dropout: float | None = None, bf16_adapter: bool = False, **args: Any
-) -> Recipe:
+def recipe(*, rows: int = 32, lora_dropout: float | None = None, bf16_adapter: bool = False, **args: Any) -> Recipe:
     return Recipe(tuple(sorted(args.items())), rows, lora_dropout, bf16_adapter)
 
 
@@ -107,9 +105,7 @@ class MemorySink:
         self.filling = next(i for i in range(3) if i not in (taken, self.filling))
         return self.slots[self.filling]
 
-    def publish(
-        self, index: TensorIndex, extra: bytes, meta: dict[str, Any], rows: list[dict[str, Any]]
-    ) -> None:
+    def publish(self, index: TensorIndex, extra: bytes, meta: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         self.newest = self.filling, dict(index), extra, json.loads(json.dumps(meta))
         self.scored = {}
         self.rows += rows
@@ -186,12 +182,12 @@ def train(recipe: Recipe, kills: tuple[tuple[str, int], ...] = ()) -> Outcome:
     for kill in kills:
         trainer = build(recipe, sink, Deadly(kill), scored)
         try:
-            trainer.run()
+            trainer.run(sink.snapshot())
         except Killed:
             continue
         raise AssertionError(f"the run ended before {kill}: {trainer.deadly.seen}")
     trainer = build(recipe, sink, Deadly(None), scored)
-    trainer.run()
+    trainer.run(sink.snapshot())
     rows = sink.rows + trainer.take_rows()
     snapshot = sink.snapshot()
     assert snapshot is not None
@@ -218,11 +214,11 @@ def build(recipe: Recipe, sink: MemorySink, deadly: Deadly, scored: list[Any]) -
     trainer = Mortal(
         reward=reward_function(deadly, scored),
         sink=sink,
-        restore=sink.snapshot(),
         **parts(recipe),
     )
     trainer.deadly = deadly
     cast_adapter(recipe, trainer)
+    assert trainer.planned_steps() > 0  # asked for before training; must not change anything
     if sink.newest is not None:
         set_seed(99)  # nothing may come from the random state that a process happens to start with
     return trainer

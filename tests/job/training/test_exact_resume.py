@@ -35,9 +35,7 @@ RECIPES = {
     "two iterations of a batch for four steps": recipe(num_iterations=2, steps_per_generation=4, max_steps=10),
     "two generations per step": recipe(gradient_accumulation_steps=2, steps_per_generation=1),
     "shuffled epochs of four steps": recipe(rows=4, max_steps=10),
-    "epochs with a remainder": recipe(
-        rows=5, gradient_accumulation_steps=2, steps_per_generation=1, max_steps=8
-    ),
+    "epochs with a remainder": recipe(rows=5, gradient_accumulation_steps=2, steps_per_generation=1, max_steps=8),
     "not shuffled": recipe(rows=4, max_steps=6, shuffle_dataset=False),
     "whole epochs": recipe(rows=3, max_steps=-1, num_train_epochs=2),
     "LoRA": recipe(lora_dropout=0.0),

@@ -1,0 +1,40 @@
+"""What a failure of the trainer means for whoever started the run."""
+
+import errno
+import traceback
+
+import torch
+
+from job.errors import BatonError, NeedsPerson
+from job.settings import Settings
+
+_CPU_OUT_OF_MEMORY = "can't allocate memory"  # torch 2.13's DefaultCPUAllocator raises a RuntimeError with it
+
+
+def explain(error: BaseException, settings: Settings | None) -> BatonError:
+    """The error to end with: itself, exit 3 for memory and disk, or exit 1 with the traceback for what is a bug."""
+    if isinstance(error, BatonError):
+        return error
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if out_of_memory or (isinstance(error, RuntimeError) and _CPU_OUT_OF_MEMORY in str(error)):
+        where = f"GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "machine"
+        return NeedsPerson(f"The {where} is out of memory.", fix=_less_memory(settings))
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return NeedsPerson(
+            f"The disk is full: {error.filename or 'the scratch folder'} cannot be written.",
+            fix="Free some space, or name another folder in attempt.scratch.",
+        )
+    return BatonError("".join(traceback.format_exception(error)).rstrip())
+
+
+def _less_memory(settings: Settings | None) -> str:
+    if settings is None:
+        return "Use a larger machine."
+    train = settings.train
+    parts = [
+        f"train.batch_size_per_device = {train.batch_size_per_device}",
+        f"train.num_generations = {train.num_generations}",
+        f"train.max_completion_tokens = {train.max_completion_tokens}",
+    ]
+    more = "" if train.gradient_checkpointing else "; train.gradient_checkpointing = true needs less"
+    return f"Lower one of {', '.join(parts)}{more}. Or use a larger machine."
