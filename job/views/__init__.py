@@ -1,0 +1,1 @@
+"""What people look at. Torch-free; rich is imported only where something is drawn."""
