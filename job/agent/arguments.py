@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from job.errors import UsageError
+from job.run.uri import run_uri
 from job.settings import load_environment
 
 
@@ -53,20 +54,6 @@ def parse(argv: Sequence[str]) -> Arguments:
         allow_changed=tuple(given.allow_changed),
         attempt=environment.attempt,
     )
-
-
-def run_uri(run: str, bucket: str | None) -> str:
-    """The URI of a run given by URI, path or name. Raises UsageError when a name comes without a bucket."""
-    if "://" in run:
-        return run.rstrip("/")
-    if "/" in run or run.startswith("."):
-        return f"file://{Path(run).absolute()}"
-    if not bucket:
-        raise UsageError(
-            f"{run!r} is a run's name, and no bucket is set.",
-            fix=f"Give the URI (file:///path/{run}, gs://BUCKET/runs/{run}) or set BATON_BUCKET.",
-        )
-    return f"{bucket.rstrip('/')}/runs/{run}"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -46,6 +46,4 @@ def fingerprint(settings: Settings) -> str:
 
 def _identity(settings: Settings) -> dict[str, Any]:
     flat = flatten(to_plain(settings))
-    return {
-        name: value for name, value in flat.items() if (key := find_key(name)) is not None and key.identity
-    }
+    return {name: value for name, value in flat.items() if (key := find_key(name)) is not None and key.identity}

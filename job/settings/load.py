@@ -56,16 +56,12 @@ def load_settings(
         key = find_key(name)
         if key is None:
             raise _unknown(name, origin)
-        if isinstance(value, dict) and not value and key.named_parts:
-            continue
         if key.name == name and key.named_parts:  # a whole table replaces its parts
             given = {other: one for other, one in given.items() if one.key.name != key.name}
         given[name] = _Given(key, value, origin)
     settings = _validate(given)
     names = flatten(settings.model_dump())
-    return Resolved(
-        settings, {name: given[name].origin if name in given else _origin(name, given) for name in names}
-    )
+    return Resolved(settings, {name: given[name].origin if name in given else _origin(name, given) for name in names})
 
 
 def _layers(
@@ -82,9 +78,7 @@ def _layers(
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name.strip():
-            raise UsageError(
-                f"--set {override}: that is not KEY=VALUE.", fix="Write for example --set train.seed=3."
-            )
+            raise UsageError(f"--set {override}: that is not KEY=VALUE.", fix="Write for example --set train.seed=3.")
         yield name.strip(), _from_text(name.strip(), text.strip(), "--set"), "--set"
 
 
@@ -92,9 +86,7 @@ def _read_toml(recipe: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(recipe.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(
-            f"There is no recipe {recipe}.", fix="recipes/ has those that come with Baton."
-        ) from None
+        raise UsageError(f"There is no recipe {recipe}.", fix="recipes/ has those that come with Baton.") from None
     except OSError as error:
         raise UsageError(f"The recipe {recipe} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -189,9 +181,7 @@ def _promise(key: Key | None) -> str:
 
 def _unknown(name: str, origin: str) -> UsageError:
     if inside := [key for key in all_keys() if key.startswith(f"{name}.")]:
-        return UsageError(
-            f"{origin}: {name} is a table of settings, not a value.", fix=f"One of them is {inside[0]}."
-        )
+        return UsageError(f"{origin}: {name} is a table of settings, not a value.", fix=f"One of them is {inside[0]}.")
     return UsageError(f"{origin}: there is no setting {name}.", fix=_nearest(name))
 
 
@@ -201,9 +191,7 @@ def _nearest(name: str) -> str:
     last = name.rpartition(".")[2]
     by_last = {key.rpartition(".")[2]: key for key in reversed(known)}
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    close = close or [
-        by_last[leaf] for leaf in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.75)
-    ]
+    close = close or [by_last[leaf] for leaf in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.75)]
     close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else _SEE
 

@@ -17,9 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(min_length=1)]
 
-NOTICE_S = (
-    30.0  # Compute Engine's time between the notice and the end of a spot VM; cloud.google.com, 2026-11
-)
+NOTICE_S = 30.0  # Compute Engine's time between the notice and the end of a spot VM; cloud.google.com, 2026-11
 
 
 class Section(BaseModel):
@@ -63,9 +61,7 @@ class Lora(Section):
     """Scale: what the adapter adds is multiplied by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the adapter's inputs that are dropped while training."""
-    targets: Literal["all-linear"] | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = (
-        "all-linear"
-    )
+    targets: Literal["all-linear"] | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = "all-linear"
     """Modules that get an adapter: `all-linear`, or a list of names such as `["q_proj", "v_proj"]`."""
 
 

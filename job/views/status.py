@@ -1,0 +1,253 @@
+"""A run as people see it: what is wanted, over what its owner says, beside what its attempts recorded."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from job.errors import ExitCode, UsageError
+from job.run.attempt import AttemptRecord, read_records
+from job.run.claims import Claim, Claims, read_claims
+from job.run.head import Head, Status, read_head
+from job.run.heartbeat import Heartbeat, read_heartbeat
+from job.run.layout import segment_folder
+from job.run.spec import Spec, read_spec
+from job.storage import Bucket, NotFound
+from job.views.progress import seconds
+from job.views.text import printable
+
+SIGNS_MISSED = 3  # heartbeats that may fail to come before an attempt counts as silent
+HEARTBEAT_S = 10.0  # where the spec says nothing
+REASON_CHARACTERS = 200
+ENDINGS: Mapping[int, str] = {
+    ExitCode.FINISHED: "finished",
+    ExitCode.BUG: "bug",
+    ExitCode.USAGE: "refused",
+    ExitCode.NEEDS_PERSON: "needs a person",
+    ExitCode.FENCED: "fenced",
+    ExitCode.PREEMPTED: "preempted",
+    ExitCode.TRANSIENT: "transient trouble",
+}
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class AttemptView(_View):
+    """One attempt, from its claim, its own record and its heartbeat."""
+
+    number: int
+    incarnation: int | None
+    """None when it wrote no record: it never began."""
+    kind: str
+    host: str | None
+    started_at_s: float
+    """Seconds since the epoch."""
+    from_step: int | None
+    """The step that it went on from; 0 for a fresh start."""
+    lost_steps: int
+    last_step: int | None
+    """The durable step at its end, or the step that it told of last."""
+    ended: bool
+    """Whether it is over. An attempt that is silent may be alive."""
+    exit_code: int | None
+    how: str
+    """How it ended, or what it does."""
+    phases_s: dict[str, float]
+    """Seconds by phase, in the order in which they began."""
+
+
+class Training(_View):
+    """The newest row of metrics at or below the durable step."""
+
+    step: int
+    reward: float | None = None
+    reward_std: float | None = None
+    loss: float | None = None
+    step_s: float | None = None
+
+
+class RunStatus(_View):
+    """What `baton status` shows, and prints as JSON."""
+
+    uri: str
+    status: str
+    """starting, running, released, waiting, finishing, finished; stopped or failed when that is what is wanted."""
+    reason: str | None
+    """Why it is stopped, has failed or waits."""
+    at_work: bool
+    """Whether an attempt gave a sign of life of late and has not ended."""
+    step: int | None
+    """The newest that is known; those above the durable step may be made again."""
+    max_steps: int | None
+    durable_step: int | None
+    training: Training | None
+    attempts: tuple[AttemptView, ...]
+
+
+def read_status(bucket: Bucket, now_s: float | None = None) -> RunStatus:
+    """Looks at a run, reading only; `now_s` in the bucket's time. Raises UsageError where there is no run."""
+    spec, claims, head = read_spec(bucket), read_claims(bucket), read_head(bucket)
+    if spec is None and head is None and not claims.attempts:
+        raise UsageError(f"there is no run at {bucket.uri}.", fix="Check the URI; `baton train` starts a run.")
+    newest = claims.newest.number if claims.newest is not None else (head.attempt if head is not None else None)
+    return describe(
+        bucket.uri,
+        spec,
+        claims,
+        head,
+        read_records(bucket),
+        None if newest is None else read_heartbeat(bucket, newest),
+        None if head is None else _newest_row(bucket, head),
+        time.time() if now_s is None else now_s,
+    )
+
+
+def describe(
+    uri: str,
+    spec: Spec | None,
+    claims: Claims,
+    head: Head | None,
+    records: Sequence[AttemptRecord],
+    heartbeat: tuple[Heartbeat, float] | None,
+    row: Mapping[str, Any] | None,
+    now_s: float,
+) -> RunStatus:
+    """Puts together what was read; pure. `heartbeat` is the newest attempt's, with the bucket's time of it."""
+    recorded = {record.number: record for record in records}
+    claimed = {claim.number: claim for claim in claims.attempts}
+    numbers = sorted(recorded.keys() | claimed.keys())
+    patience_s = SIGNS_MISSED * _heartbeat_s(spec)
+    attempts = tuple(
+        _attempt(
+            number,
+            recorded.get(number),
+            claimed.get(number),
+            heartbeat if number == numbers[-1] else None,
+            newest=number == numbers[-1],
+            patience_s=patience_s,
+            now_s=now_s,
+        )
+        for number in numbers
+    )
+    status, reason = _status(claims, head)
+    durable_step = head.checkpoint.step if head is not None and head.checkpoint is not None else None
+    told = heartbeat[0].step if heartbeat is not None else None
+    fresh = heartbeat is not None and now_s - heartbeat[1] <= patience_s
+    return RunStatus(
+        uri=uri,
+        status=status,
+        reason=None if reason is None else printable(reason, REASON_CHARACTERS),
+        at_work=fresh and not attempts[-1].ended,
+        step=max((step for step in (durable_step, told) if step is not None), default=None),
+        max_steps=spec.recipe.get("train", {}).get("max_steps") if spec is not None else None,
+        durable_step=durable_step,
+        training=None if row is None else _training(row),
+        attempts=attempts,
+    )
+
+
+def _status(claims: Claims, head: Head | None) -> tuple[str, str | None]:
+    """(status, reason): want goes over head, but a run that is finished stays finished."""
+    if head is not None and head.status is Status.FINISHED:
+        return "finished", None
+    if claims.want != "run":
+        return ("stopped" if claims.want == "stop" else "failed"), claims.reason
+    if head is None:
+        return "starting", None
+    return head.status.value, None if head.waiting is None else head.waiting.why
+
+
+def _attempt(
+    number: int,
+    record: AttemptRecord | None,
+    claim: Claim | None,
+    heartbeat: tuple[Heartbeat, float] | None,
+    *,
+    newest: bool,
+    patience_s: float,
+    now_s: float,
+) -> AttemptView:
+    ended, exit_code, how = _how(record, claim, heartbeat, newest=newest, patience_s=patience_s, now_s=now_s)
+    told = heartbeat[0].step if heartbeat is not None else None
+    resumed = record.resumed_from if record is not None else None
+    last = record.ended.step if record is not None and record.ended is not None else told
+    return AttemptView(
+        number=number,
+        incarnation=None if record is None else record.incarnation,
+        kind=record.kind if record is not None else (claim.kind if claim is not None else "process"),
+        host=record.host if record is not None else (claim.host if claim is not None else None),
+        started_at_s=record.started_at_s if record is not None else (claim.claimed_at_s if claim is not None else 0.0),
+        from_step=None if record is None else (0 if resumed is None else resumed.step),
+        lost_steps=0 if resumed is None else resumed.lost_steps,
+        last_step=last,
+        ended=ended,
+        exit_code=exit_code,
+        how=printable(how, REASON_CHARACTERS),
+        phases_s={} if record is None else record.phases,
+    )
+
+
+def _how(
+    record: AttemptRecord | None,
+    claim: Claim | None,
+    heartbeat: tuple[Heartbeat, float] | None,
+    *,
+    newest: bool,
+    patience_s: float,
+    now_s: float,
+) -> tuple[bool, int | None, str]:
+    """(over, exit code, in words): its own word first, then what was seen from outside, then its signs of life."""
+    if record is not None and record.ended is not None:
+        code, reason = record.ended.exit_code, record.ended.reason
+        word = ENDINGS.get(code, f"exit {code}")
+        return True, code, word if reason in ("", word) else f"{word}: {reason}"
+    if claim is not None and claim.ended is not None:
+        return True, claim.ended.exit_code, claim.ended.how
+    if not newest:
+        return True, None, "never began" if record is None else "killed or lost"
+    if heartbeat is None:
+        return False, None, "claimed, not yet begun" if record is None else "starting"
+    silent_s = now_s - heartbeat[1]
+    if silent_s > patience_s:
+        return False, None, f"no sign of life for {seconds(silent_s)}"
+    return False, None, f"at work: {heartbeat[0].phase}"
+
+
+def _heartbeat_s(spec: Spec | None) -> float:
+    recorded = None if spec is None else spec.recipe.get("attempt", {}).get("heartbeat_s")
+    return max(float(recorded), 1.0) if isinstance(recorded, int | float) else HEARTBEAT_S
+
+
+def _newest_row(bucket: Bucket, head: Head) -> Mapping[str, Any] | None:
+    """The newest training row at or below the durable step of the attempt that made that step; reads few objects."""
+    if head.checkpoint is None:
+        return None
+    folder = segment_folder(head.checkpoint.attempt, "metrics")
+    for info in reversed(list(bucket.list(folder))):
+        try:
+            lines = bucket.read(info.name)[0].splitlines()
+        except NotFound:
+            continue
+        for line in reversed(lines):
+            row = _parse(line)
+            if "reward" in row and isinstance(step := row.get("step"), int) and step <= head.checkpoint.step:
+                return row
+    return None
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _training(row: Mapping[str, Any]) -> Training:
+    names = {"reward": "reward", "reward_std": "reward_std", "loss": "loss", "step_s": "step_time"}
+    known = {name: value for name, key in names.items() if isinstance(value := row.get(key), int | float)}
+    return Training(step=row["step"], **known)
