@@ -2,7 +2,7 @@
 
 from job.settings.environment import Environment, Secrets, load_environment, load_secrets
 from job.settings.identity import fingerprint, from_plain, identity_differences, to_plain
-from job.settings.keys import Key, all_keys
+from job.settings.keys import Key, all_keys, flatten
 from job.settings.load import Resolved, load_settings
 from job.settings.tree import Settings
 
@@ -14,6 +14,7 @@ __all__ = [
     "Settings",
     "all_keys",
     "fingerprint",
+    "flatten",
     "from_plain",
     "identity_differences",
     "load_environment",

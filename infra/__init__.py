@@ -1,0 +1,1 @@
+"""What runs outside the container: the laptop or the watchdog. Never imports torch."""

@@ -1,0 +1,51 @@
+"""Which commands there are. The module of a command is imported only when that command is called."""
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+COMMANDS = {
+    "demo": "The whole story on this machine: train, be killed, resume, compare the weights.",
+    "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
+    "status": "What a run does, how far it is, and how each attempt ended.",
+    "config": "The settings that a recipe comes to, and where each value is from.",
+}
+"""Name, which is also the module's in infra.cli, and line in the help."""
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands by their line above; a command that is called is imported then."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command itself instead of its line."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, found if name is None else load(name), rest
+
+
+def make_group() -> LazyGroup:
+    """`baton`."""
+    app = typer.Typer(
+        cls=LazyGroup,
+        help="GRPO fine-tuning at spot price that never loses its place.",
+        epilog="RUN is a URI (gs://BUCKET/runs/NAME, file:///path) or a NAME in the bucket of BATON_BUCKET.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+    )
+    app.callback()(_nothing)
+    group = get_command(app)
+    assert isinstance(group, LazyGroup)
+    for name, line in COMMANDS.items():
+        group.add_command(TyperCommand(name, help=line), name)
+    return group
+
+
+def load(name: str) -> Any:
+    """The command of that name, from the `app` of its module."""
+    return get_command(importlib.import_module(f"infra.cli.{name}").app)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,15 @@
+"""The RUN of a command line."""
+
+from job.errors import UsageError
+from job.run.uri import run_uri
+from job.settings import load_environment
+from job.storage import Bucket, open_bucket
+
+
+def open_run(run: str | None) -> Bucket:
+    """The bucket of the run that is named by URI, path or name; None: BATON_RUN's. Raises UsageError."""
+    environment = load_environment()
+    name = run or environment.run
+    if not name:
+        raise UsageError("No run is named.", fix="Name it (file:///path, gs://BUCKET/runs/NAME), or set BATON_RUN.")
+    return open_bucket(run_uri(name, environment.bucket))
