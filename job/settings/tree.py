@@ -196,8 +196,6 @@ class Attempt(Section):
     """Seconds between the metadata server's notice and the end of the machine."""
     flush_margin_s: Annotated[float, Field(ge=0, le=600), OPERATIONAL] = 5.0
     """Seconds to spare, beyond what the last upload is expected to take, before the machine ends."""
-    scratch: Annotated[Name | None, OPERATIONAL] = None
-    """Folder for temporary files; without it the system's."""
 
 
 class Settings(Section):
