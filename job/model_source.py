@@ -3,6 +3,7 @@
 A Hugging Face name resolves to a commit, once, when a run begins; a local folder to the hash of its files.
 """
 
+import errno
 import hashlib
 import re
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from job.errors import BatonError, NeedsPerson, Transient, UsageError
 TINY = "tiny"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# What loading needs; no pickles, and no copies of the weights for other programs (they lie in subfolders).
+_HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -65,28 +68,20 @@ def resolve_model(name: str, revision: str | None = None, *, token: str | None =
     return ModelSource(name, "hub", revision=_ask_hub_for_commit(name, revision, token))
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuses a folder that lacks its config, safetensors or tokenizer. Raises UsageError."""
+def check_model_folder(folder: Path, name: str | None = None) -> None:
+    """Refuses a folder that lacks its config, safetensors or tokenizer, as the model `name`. Raises UsageError."""
+    model = f"The model {name}" if name else f"The model folder {folder}"
     if not (folder / "config.json").is_file():
-        raise UsageError(
-            f"The model folder {folder} has no config.json.", fix="Name the folder that the weights are in."
-        )
+        raise UsageError(f"{model} has no config.json.", fix="Name the folder that the weights are in.")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-        found = (
-            f"only pickled weights ({pickles[0]}), which can run code and are never loaded"
-            if pickles
-            else "no weights"
-        )
+        found = f"only pickled weights ({pickles[0]})" if pickles else "no safetensors"
         raise UsageError(
-            f"The model folder {folder} has {found}.",
-            fix="Save it as safetensors: model.save_pretrained(FOLDER) does.",
+            f"{model} has {found}.",
+            fix="Pickles can run code and are never loaded: save it with model.save_pretrained(FOLDER).",
         )
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise UsageError(
-            f"The model folder {folder} has no tokenizer.",
-            fix="tokenizer.save_pretrained(FOLDER) puts one beside it.",
-        )
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise UsageError(f"{model} has no tokenizer.", fix="tokenizer.save_pretrained(FOLDER) puts one beside it.")
 
 
 def hash_folder(folder: Path) -> str:
@@ -99,8 +94,31 @@ def hash_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def download_model(source: ModelSource, token: str | None = None) -> Path:
+    """The folder in Hugging Face's cache with the files of a hub model at its commit; fetches what is not there.
+
+    Raises UsageError, NeedsPerson or Transient.
+    """
+    from huggingface_hub import snapshot_download  # 0.3 s that no other command should pay
+
+    assert source.kind == "hub"
+    assert source.revision is not None
+    try:
+        return Path(
+            snapshot_download(
+                source.name,
+                revision=source.revision,
+                token=token,
+                allow_patterns=list(_HUB_FILES),
+                ignore_patterns=["*/*"],
+            )
+        )
+    except Exception as error:
+        raise hub_error(source.name, source.revision, error) from error
+
+
 def _ask_hub_for_commit(name: str, revision: str | None, token: str | None) -> str:
-    from huggingface_hub import HfApi  # 0.3 s that no other command should pay
+    from huggingface_hub import HfApi
 
     try:
         commit = HfApi(token=token).model_info(name, revision=revision, timeout=30).sha
@@ -121,7 +139,7 @@ def hub_error(name: str, revision: str | None, error: Exception) -> BatonError:
         return UsageError(f"model.revision: {name} has no revision {revision!r} on the Hugging Face Hub.")
     if isinstance(error, errors.GatedRepoError) or status in (401, 403):
         return NeedsPerson(
-            f"The Hugging Face Hub gives no access to {name} (HTTP {status}): gated, private, or not there.",
+            f"The Hugging Face Hub gives no access to {name} (HTTP {status}): gated, private or not there.",
             fix=f"Check the name, accept the terms at https://huggingface.co/{name}, set HF_TOKEN to a token "
             "that may read it.",
         )
@@ -132,6 +150,8 @@ def hub_error(name: str, revision: str | None, error: Exception) -> BatonError:
         )
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return UsageError(f"{name} lacks a file on the Hugging Face Hub: {error}")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return NeedsPerson(f"The disk is full: {name} cannot be downloaded.", fix="HF_HOME names another folder.")
     if isinstance(error, OSError | HTTPError | errors.HfHubHTTPError):
         return Transient(
             f"The Hugging Face Hub cannot be reached for {name}: {type(error).__name__}"

@@ -23,8 +23,9 @@ import math
 import sys
 import sysconfig
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -110,14 +111,14 @@ class LoadedTask:
         parts = {name: self._checked_part(name, returned[name], len(completions)) for name in self.weights}
         return Scores(parts, combine(parts, self.weights))
 
-    def _checked_part(self, name: str, values: Sequence[float | None], count: int) -> list[float | None]:
+    def _checked_part(self, name: str, values: object, count: int) -> list[float | None]:
+        if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+            raise NeedsPerson(f"{self.name}: part `{name}` is a {type(values).__name__}, not a list of numbers.")
         numbers = list(values)
         if len(numbers) != count:
-            raise NeedsPerson(
-                f"{self.name}: part `{name}` has {len(numbers)} numbers for {count} completions."
-            )
+            raise NeedsPerson(f"{self.name}: part `{name}` has {len(numbers)} numbers for {count} completions.")
         for number in numbers:
-            if number is not None and not (isinstance(number, int | float) and math.isfinite(number)):
+            if number is not None and not (isinstance(number, Real) and math.isfinite(number)):
                 raise NeedsPerson(
                     f"{self.name}: part `{name}` holds {number!r}.",
                     fix="A reward is a finite number or None.",
@@ -175,9 +176,7 @@ def load_task(name: str, weights: Mapping[str, float], file: Path | None = None)
 
 def _load_own(name: str, file: Path, class_name: str) -> Task:
     if not file.is_file():
-        raise UsageError(
-            f"There is no task file {file}.", fix=f"task = {name!r} means the class in that file."
-        )
+        raise UsageError(f"There is no task file {file}.", fix=f"task = {name!r} means the class in that file.")
     found = getattr(_import_file(file), class_name, None)
     if not inspect.isclass(found):
         raise UsageError(
@@ -245,11 +244,7 @@ def _is_weight(value: object) -> bool:
 
 
 def _is_message(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("role"), str)
-        and isinstance(value.get("content"), str)
-    )
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
 
 
 def _place(error: BaseException) -> str:

@@ -120,6 +120,4 @@ def _plain(text: str) -> str:
 
 
 def _kind(value: object) -> str:
-    return {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}.get(
-        type(value), "a number"
-    )
+    return {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")

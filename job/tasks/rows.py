@@ -35,9 +35,7 @@ def _lines(path: Path) -> list[bytes]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(
-            f"There is no data file {path}.", fix="Check the path in the recipe's [data]."
-        ) from None
+        raise UsageError(f"There is no data file {path}.", fix="Check the path in the recipe's [data].") from None
     except OSError as error:
         raise UsageError(f"The data file {path} cannot be read: {error.strerror}.") from None
     return data.removeprefix(b"\xef\xbb\xbf").split(b"\n")  # a byte order mark, as Windows editors write it
@@ -52,10 +50,10 @@ def _checked_row(path: Path, number: int, line: bytes, required: Sequence[str]) 
             f"{path} line {number} is not JSON: {error.msg} (column {error.colno}).",
             fix="Every line is one JSON object: no list around them, no comma after them.",
         ) from None
-    except UnicodeError as error:
-        raise UsageError(
-            f"{path} line {number} is not UTF-8: {error.reason}.", fix="Save the file as UTF-8."
-        ) from None
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise UsageError(f"{path} line {number} is not UTF-8: {error.reason}.", fix="Save the file as UTF-8.") from None
+    except ValueError as error:  # a number of more than 4,300 digits
+        raise UsageError(f"{path} line {number} cannot be read: {error}.") from None
     except RecursionError:
         raise UsageError(f"{path} line {number} is nested too deeply.") from None
     if not isinstance(row, dict):

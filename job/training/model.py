@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -14,20 +15,9 @@ from transformers import (
 )
 
 from job.errors import NeedsPerson, UsageError
-from job.model_source import ModelSource, check_model_folder, hash_folder, hub_error
+from job.model_source import ModelSource, check_model_folder, download_model, hash_folder
 from job.settings import Settings
 from job.training.tiny_model import ensure_tiny
-
-# What loading needs; no pickles, no original/ or onnx/ copies of the weights (they lie in subfolders).
-HUB_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*.json",
-    "*.jinja",
-    "*.txt",
-    "tokenizer.model",
-    "spiece.model",
-)
 
 
 def model_folder(source: ModelSource, token: str | None = None) -> Path:
@@ -36,7 +26,7 @@ def model_folder(source: ModelSource, token: str | None = None) -> Path:
     Raises UsageError, NeedsPerson or Transient.
     """
     folder = _locate(source, token)
-    check_model_folder(folder)
+    check_model_folder(folder, source.name if source.kind == "hub" else None)
     if source.sha256 is not None and hash_folder(folder) != source.sha256:
         raise NeedsPerson(
             f"The model {source.name} in {folder} is not the one that the run began with.",
@@ -53,20 +43,7 @@ def _locate(source: ModelSource, token: str | None) -> Path:
         if not source.path.is_dir():
             raise UsageError(f"model.name: there is no folder {source.path}.")
         return source.path
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                source.name,
-                revision=source.revision,
-                token=token,
-                allow_patterns=list(HUB_FILES),
-                ignore_patterns=["*/*"],
-            )
-        )
-    except Exception as error:
-        raise hub_error(source.name, source.revision, error) from error
+    return download_model(source, token)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -87,15 +64,18 @@ def load_model(folder: Path, settings: Settings) -> PreTrainedModel:
     """
     set_seed(settings.train.seed)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=_dtype(settings.model.dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
+    if missing := sorted(loading["missing_keys"]):  # transformers would go on with random numbers
+        raise UsageError(f"The model in {folder} lacks {len(missing)} of its weights, such as {missing[0]}.")
     set_seed(settings.train.seed)
     return cast(PreTrainedModel, model)
 
@@ -125,7 +105,9 @@ def sort_targets(model: PeftModel) -> None:
 
 
 def _dtype(name: str) -> torch.dtype | str:
-    return {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if name == "auto":
+        return name
+    return torch.float32 if name == "float32" else torch.bfloat16
 
 
 def _first_line(error: Exception) -> str:

@@ -22,9 +22,7 @@ class Preflight:
     warnings: list[str]
 
 
-def check(
-    task: LoadedTask, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, settings: Settings
-) -> Preflight:
+def check(task: LoadedTask, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, settings: Settings) -> Preflight:
     """Drops rows whose prompt is over `train.max_prompt_tokens`. Raises UsageError when none can train."""
     if not tokenizer.chat_template:
         raise UsageError(
@@ -32,7 +30,7 @@ def check(
             fix="Take the instruction-tuned version of it, or save a chat template with its tokenizer.",
         )
     train = settings.train
-    lengths = [count_prompt_tokens(tokenizer, task.prompt(row)) for row in rows]
+    lengths = count_prompt_tokens(tokenizer, [task.prompt(row) for row in rows])
     fitting = [row for row, length in zip(rows, lengths, strict=True) if length <= train.max_prompt_tokens]
     if not fitting:
         raise UsageError(
@@ -61,19 +59,17 @@ def check(
     return Preflight(fitting, warnings + _probe_rewards(task, fitting[:PROBED_ROWS]))
 
 
-def count_prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> int:
-    """Tokens of the prompt as the model gets it. Raises UsageError when the chat template refuses it."""
+def count_prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]) -> list[int]:
+    """Tokens of each prompt as the model gets it. Raises UsageError when the chat template refuses one."""
     try:
-        encoded = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
+        encoded = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True, return_dict=True)
     except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
+        roles = ", ".join(message["role"] for message in prompts[0])
         raise UsageError(
             f"The model's chat template refuses the task's prompt (roles: {roles}): {error}",
             fix="Some models know no system role: write a task whose prompt has only a user's turn.",
         ) from error
-    return len(encoded["input_ids"])
+    return [len(ids) for ids in encoded["input_ids"]]
 
 
 def prompts_per_generation(settings: Settings) -> int:

@@ -60,9 +60,5 @@ def make_reward(task: LoadedTask, max_none_share: float) -> Callable[..., list[f
 
 
 def _missing_parts(parts: dict[str, list[float | None]]) -> str:
-    missing = [
-        f"`{part}` ({values.count(None)} of {len(values)})"
-        for part, values in parts.items()
-        if None in values
-    ]
+    missing = [f"`{part}` ({values.count(None)} of {len(values)})" for part, values in parts.items() if None in values]
     return f"Without a verdict: {', '.join(missing)}. Is the service behind it down?"

@@ -139,9 +139,7 @@ def make_tokenizer(spec: TinySpec) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in (PAD, EOS, USER, BOT)]
-    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (PAD, EOS, USER, BOT)])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -177,14 +175,10 @@ def _warm_up(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, spec: 
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=0.01)
     noisy_from = round(spec.warmup_steps * (1 - spec.noisy_share))
     for step in range(spec.warmup_steps):
-        examples = [
-            _example(rng.choice(problems), rng, spec, noisy=step >= noisy_from) for _ in range(spec.batch)
-        ]
+        examples = [_example(rng.choice(problems), rng, spec, noisy=step >= noisy_from) for _ in range(spec.batch)]
         input_ids, labels, mask = _batch(examples, tokenizer)
         for group in optimizer.param_groups:
-            group["lr"] = (
-                spec.learning_rate * min(1, (step + 1) / 20) * max(0.02, 1 - step / spec.warmup_steps)
-            )
+            group["lr"] = spec.learning_rate * min(1, (step + 1) / 20) * max(0.02, 1 - step / spec.warmup_steps)
         loss = model(input_ids=input_ids, attention_mask=mask, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
@@ -211,15 +205,9 @@ def _batch(
     prompts = tokenizer([prompt for prompt, _ in examples])["input_ids"]
     answers = tokenizer([answer for _, answer in examples])["input_ids"]
     longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-    ids = torch.tensor(
-        [_padded(p + a, longest, tokenizer.pad_token_id) for p, a in zip(prompts, answers, strict=True)]
-    )
-    labels = torch.tensor(
-        [_padded([-100] * len(p) + a, longest, -100) for p, a in zip(prompts, answers, strict=True)]
-    )
-    mask = torch.tensor(
-        [_padded([1] * len(p + a), longest, 0) for p, a in zip(prompts, answers, strict=True)]
-    )
+    ids = torch.tensor([_padded(p + a, longest, tokenizer.pad_token_id) for p, a in zip(prompts, answers, strict=True)])
+    labels = torch.tensor([_padded([-100] * len(p) + a, longest, -100) for p, a in zip(prompts, answers, strict=True)])
+    mask = torch.tensor([_padded([1] * len(p + a), longest, 0) for p, a in zip(prompts, answers, strict=True)])
     return ids, labels, mask
 
 
