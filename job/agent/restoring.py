@@ -8,8 +8,9 @@ from job.agent.trainer import split_scored
 from job.agent.uploader import EXTRA, META, SCORED, SCORED_META, STATE
 from job.arena import parse_safetensors_header
 from job.checkpoint.restore import Quarantined, restore_newest
+from job.errors import NeedsPerson
 from job.run.attempt import ResumedFrom
-from job.run.head import CheckpointRef, Head, Owner, Status
+from job.run.head import CheckpointRef, Head, Owner, Status, read_head
 from job.storage import Bucket
 
 
@@ -45,6 +46,18 @@ def restore(bucket: Bucket, head: Head | None, table: SlotTable) -> Restored:
 
     Raises NeedsPerson (exit 3) when head lists some and none is good.
     """
+    while True:
+        try:
+            return _restore(bucket, head, table)
+        except NeedsPerson:
+            # Until this attempt takes over, the owner before may go on: it deletes what its own newer head dropped.
+            now = read_head(bucket)
+            if now == head:
+                raise
+            head = now
+
+
+def _restore(bucket: Bucket, head: Head | None, table: SlotTable) -> Restored:
     if head is None or head.checkpoint is None:
         return Restored(None, None)
     slot = table.slot_to_fill()

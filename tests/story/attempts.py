@@ -1,5 +1,6 @@
 """Starting attempts as real processes, killing them from outside, and reading what they left in the run."""
 
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 120.0  # for conditions that take a second; a machine with other work on it may be slow
@@ -47,17 +49,6 @@ class Process:
     def err(self) -> str:
         """What it printed on stderr so far."""
         return (self.folder / f"{self.name}.err").read_text(errors="replace")
-
-    def children(self) -> list[int]:
-        """Pids of the spawner and, below it, the trainer."""
-        found: list[int] = []
-        for parent in [self.pid, *found]:
-            try:
-                text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            except FileNotFoundError:
-                continue
-            found += [int(pid) for pid in text.split()]
-        return found
 
     def trainer_pid(self) -> int | None:
         """Pid of the trainer, None when there is none right now."""
@@ -100,17 +91,22 @@ class ForkServer:
     def attempt(
         self,
         argv: Sequence[str],
+        *,
+        cwd: Path,
         folder: Path,
         env: Mapping[str, str] | None = None,
         patches: Sequence[str] = (),
     ) -> Process:
-        """Starts `python -m job ARGV` in `folder`. `patches`: functions of tests (module:function) called first."""
+        """Starts `python -m job ARGV` in `cwd`, its output into `folder`.
+
+        `patches`: functions of the tests (module:function) that the new process calls before anything else.
+        """
         self.count += 1
         name = f"attempt-{self.count}"
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(self.path))
-        request = {"argv": list(argv), "cwd": str(folder), "env": attempt_env(env or {}), "patches": list(patches)}
-        with open(folder / f"{name}.out", "wb") as out, open(folder / f"{name}.err", "wb") as err:
+        request = {"argv": list(argv), "cwd": str(cwd), "env": attempt_env(env or {}), "patches": list(patches)}
+        with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.err").open("wb") as err:
             socket.send_fds(connection, [json.dumps(request).encode()], [out.fileno(), err.fileno()])
         lines = connection.makefile("r")
         pid = int(lines.readline())
@@ -128,12 +124,14 @@ class ForkServer:
         self.process.wait()
 
 
-def cold_attempt(argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None, name: str = "cold") -> Process:
+def cold_attempt(
+    argv: Sequence[str], *, cwd: Path, folder: Path, env: Mapping[str, str] | None = None, name: str = "cold"
+) -> Process:
     """Starts `python -m job ARGV` as a user's shell would."""
-    with open(folder / f"{name}.out", "wb") as out, open(folder / f"{name}.err", "wb") as err:
+    with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.err").open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "job", *argv],
-            cwd=folder,
+            cwd=cwd,
             env=attempt_env({"PYTHONPATH": str(ROOT), **(env or {})}),
             stdout=out,
             stderr=err,
@@ -141,6 +139,74 @@ def cold_attempt(argv: Sequence[str], folder: Path, env: Mapping[str, str] | Non
             start_new_session=True,
         )
     return Process(process.pid, folder, lambda wait_s: process.wait(wait_s), name)
+
+
+@dataclass
+class Run:
+    """One run of the story's recipe, in a folder of its own, and the attempts at it."""
+
+    server: ForkServer
+    workplace: Path
+    folder: Path
+    settings: list[str] = field(default_factory=list)
+    """KEY=VALUE over the recipe, the same for every attempt."""
+
+    @property
+    def bucket(self) -> Path:
+        """Where the run's objects lie as files."""
+        return self.folder / "run"
+
+    @property
+    def uri(self) -> str:
+        """The run's URI."""
+        return f"file://{self.bucket}"
+
+    def argv(self) -> list[str]:
+        """The command line of every attempt."""
+        return ["story.toml", "--run", self.uri, *(f"--set={setting}" for setting in self.settings)]
+
+    def start(self, *, patches: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Process:
+        """Starts an attempt from the fork server."""
+        return self.server.attempt(self.argv(), cwd=self.workplace, folder=self.folder, env=env, patches=patches)
+
+    def start_cold(self, name: str = "cold", env: Mapping[str, str] | None = None) -> Process:
+        """Starts an attempt as a user's shell would."""
+        return cold_attempt(self.argv(), cwd=self.workplace, folder=self.folder, env=env, name=name)
+
+    def finish(self) -> str:
+        """Starts attempts until the run is finished; the sha256 of its adapter."""
+        attempt = self.start()
+        assert attempt.wait() == 0, attempt.err
+        return adapter_sha256(self)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """One JSON object of the run."""
+        found: dict[str, Any] = json.loads((self.bucket / name).read_text())
+        return found
+
+    def head(self) -> dict[str, Any] | None:
+        """Head, None before there is one."""
+        try:
+            return self.json("head.json")
+        except FileNotFoundError:
+            return None
+
+    def durable_step(self) -> int:
+        """The step that head names, -1 before there is one."""
+        head = self.head()
+        return -1 if head is None or head["checkpoint"] is None else head["checkpoint"]["step"]
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """All events of a kind, of all attempts."""
+        rows = []
+        for path in sorted(self.bucket.glob("attempts/*/events/*.jsonl")):
+            rows += [json.loads(line) for line in path.read_text().splitlines()]
+        return [row for row in rows if row["kind"] == kind]
+
+
+def adapter_sha256(run: Run) -> str:
+    """Of the run's result."""
+    return hashlib.sha256((run.bucket / "result/adapter/adapter_model.safetensors").read_bytes()).hexdigest()
 
 
 def attempt_env(extra: Mapping[str, str]) -> dict[str, str]:

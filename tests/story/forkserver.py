@@ -20,6 +20,8 @@ def serve(path: Path) -> None:
     """Serves until the process is killed."""
     import job.training.process
 
+    # As `baton train` does it: a signal that comes before the attempt has its handlers waits for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
