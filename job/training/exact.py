@@ -86,6 +86,8 @@ class ExactTrainer(GRPOTrainer):
     ) -> None:
         if args.fp16:
             raise UsageError("fp16 training keeps state that is not saved.", fix="Use bfloat16 or float32.")
+        if args.world_size != 1:
+            raise UsageError(f"{args.world_size} processes train together; a run can be resumed with 1 only.")
         if args.dataloader_num_workers != 0:
             raise UsageError("Data workers draw random numbers of their own: dataloader_num_workers must be 0.")
         self._sink = sink
@@ -99,6 +101,7 @@ class ExactTrainer(GRPOTrainer):
         self._replay: dict[int, Scored] = {}
         self._unapplied: dict[str, Any] | None = None
         self._restored_tr_loss: torch.Tensor | None = None
+        self._was_stopped = False
         self._seconds_before = 0.0
         super().__init__(
             model=model,
@@ -237,9 +240,7 @@ class ExactTrainer(GRPOTrainer):
         self._sampler.epoch = epoch
         self._apply_restored()
         self._start_time = start_time - self._seconds_before
-        if self._restore is not None and (
-            self._restore.meta["stopped"] or self.state.global_step >= self.state.max_steps
-        ):
+        if self._was_stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True  # stock would train one step too many
             return
         if self._boundary is None:
@@ -273,6 +274,11 @@ class ExactTrainer(GRPOTrainer):
         return inputs
 
     # --- restoring: in the order in which train() calls them ----------------------------------------
+
+    def _init_training_state(self, max_steps: int, *unchanged: Any) -> Any:
+        epochs_and_steps = super()._init_training_state(max_steps, *unchanged)
+        self.state.compute_steps(self.args, max_steps)  # the cadence of logs is this attempt's
+        return epochs_and_steps
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         assert self._restore is not None
@@ -323,9 +329,10 @@ class ExactTrainer(GRPOTrainer):
         """What train() sets to its initial value after it has called the methods above."""
         if self._unapplied is None:
             return
-        meta, self._unapplied = self._unapplied, None
+        meta, self._unapplied, self._restore = self._unapplied, None, None
         assert self._restored_tr_loss is not None
         self._tr_loss = self._restored_tr_loss.to(self.args.device)
+        self._was_stopped = meta["stopped"]
         self._seconds_before = meta["seconds"]
         self._initial_num_input_tokens_seen = 0
         self._set_counters(meta["counters"])

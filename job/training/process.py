@@ -3,6 +3,7 @@
 It is forked from a process that has imported this module. It never touches the bucket and may be killed anywhere.
 """
 
+import contextlib
 import faulthandler
 import gc
 import signal
@@ -66,7 +67,8 @@ def run_trainer(channel: Channel, slots: list[Slot], scratch: Path) -> None:
         return  # the agent is gone
     except BaseException as error:
         failure = explain(error, settings)
-        channel.send("failed", exit=failure.exit_code, what=failure.what, fix=failure.fix)
+        with contextlib.suppress(ChannelClosed):
+            channel.send("failed", exit=failure.exit_code, what=failure.what, fix=failure.fix)
 
 
 def _live(order: Message, settings: Settings, channel: Channel, slots: Sequence[Slot], scratch: Path) -> None:

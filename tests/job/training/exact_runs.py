@@ -19,6 +19,7 @@ from job.arena import Slot, TensorIndex, parse_safetensors_header, safetensors_h
 from job.training.exact import ExactTrainer
 from job.training.sink import Scored, Snapshot
 from job.training.slots import slot_tensors
+from job.training.state import window_to_plain
 from job.training.tiny_model import TinySpec, make_tiny
 
 MICRO = TinySpec(hidden=32, layers=2, heads=2, kv_heads=1, intermediate=64, max_positions=64, warmup_steps=0)
@@ -160,11 +161,15 @@ class Outcome:
     rows: list[str]
     """Log rows without timings, as JSON."""
     steps: list[int]
+    """Of every published boundary."""
+    logs: Any = None
+    """The completions in the logging window at the end, where they are logged."""
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
     assert one.rows == other.rows
     assert one.scored == other.scored
+    assert one.logs == other.logs
     assert one.tensors.keys() == other.tensors.keys()
     for name, tensor in one.tensors.items():
         assert tensor.dtype == other.tensors[name].dtype, name
@@ -199,6 +204,7 @@ def train(recipe: Recipe, kills: tuple[tuple[str, int], ...] = ()) -> Outcome:
         scored,
         [without_timings(row) for row in rows],
         sink.steps,
+        completions_logged(trainer),
     )
 
 
@@ -245,7 +251,7 @@ def train_stock(recipe: Recipe) -> Outcome:
     if trainer.args.sync_ref_model:
         tensors |= {f"ref/{n}": p.detach() for n, p in trainer.ref_model.named_parameters()}
     rows = [without_timings(row) for row in trainer.state.log_history]
-    return Outcome(tensors | {"tr_loss": trainer._tr_loss}, scored, rows, [])
+    return Outcome(tensors | {"tr_loss": trainer._tr_loss}, scored, rows, [], completions_logged(trainer))
 
 
 def parts(recipe: Recipe) -> dict[str, Any]:
@@ -284,6 +290,10 @@ def cast_adapter(recipe: Recipe, trainer: GRPOTrainer) -> None:
     for parameter in trainer.model.parameters():
         if recipe.bf16_adapter and parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def completions_logged(trainer: GRPOTrainer) -> Any:
+    return window_to_plain(trainer._logs) if trainer.args.log_completions else None
 
 
 def without_timings(row: dict[str, Any]) -> str:

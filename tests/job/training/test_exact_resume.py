@@ -5,13 +5,27 @@ The runs are real GRPO on a micro model; a kill is an exception that nothing cat
 only what the sink holds, in the form in which it comes back from the bucket.
 """
 
+import gc
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
-from tests.job.training.exact_runs import Recipe, assert_same, recipe, train, train_stock, uninterrupted
+from tests.job.training.exact_runs import (
+    Deadly,
+    Killed,
+    MemorySink,
+    Recipe,
+    assert_same,
+    build,
+    recipe,
+    train,
+    train_stock,
+    uninterrupted,
+)
 
 HARD = recipe(
     rows=8,
@@ -60,16 +74,17 @@ RECIPES = {
         use_adaptive_entropy=True, entropy_target=6.0, entropy_coef=0.01, gradient_accumulation_steps=2
     ),
     "weight decay, warm-up and cosine": recipe(weight_decay=0.1, warmup_steps=3, lr_scheduler_type="cosine"),
-    "completions are logged": recipe(log_completions=True, num_completions_to_print=0, logging_steps=2),
+    "completions are logged": recipe(log_completions=True, num_completions_to_print=0, num_iterations=2),
     "autocast": recipe(bf16=True, lora_dropout=0.1),
     "gradient checkpointing": recipe(gradient_checkpointing=True, lora_dropout=0.1),
     "everything at once": HARD,
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # a trainer collects garbage when it starts, 0.2 s over all that pytest and torch imported
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -153,6 +168,44 @@ def test_any_cadence_of_generation_and_accumulation_survives_kills(
 def test_the_hard_case_survives_a_kill_at_every_kind_of_place(event: str, count: int, full: bool) -> None:
     hard = replace(HARD, lora_dropout=None) if full else HARD
     assert_same(train(hard, ((event, count),)), uninterrupted(hard))
+
+
+def test_the_last_row_counts_the_seconds_of_all_attempts() -> None:
+    sink = MemorySink()
+    with pytest.raises(Killed):
+        build(RECIPES["plain"], sink, Deadly(("publish", 3)), []).run()
+    snapshot = sink.snapshot()
+    assert snapshot is not None
+    snapshot.meta["seconds"] = 1000.0
+    trainer = build(RECIPES["plain"], sink, Deadly(None), [])
+    trainer.run(snapshot)
+    assert 1000 < trainer.take_rows()[-1]["train_runtime"] < 1100
+
+
+def test_a_resumed_run_logs_as_often_as_it_is_told_now() -> None:
+    sink = MemorySink()
+    with pytest.raises(Killed):
+        build(recipe(max_steps=8), sink, Deadly(("publish", 3)), []).run()
+    trainer = build(recipe(max_steps=8, logging_steps=4), sink, Deadly(None), [])
+    trainer.run(sink.snapshot())
+    assert [row["step"] for row in sink.rows] == [1, 2, 4, 8]
+
+
+def test_a_run_that_a_callback_stopped_stays_stopped() -> None:
+    sink = MemorySink()
+    trainer = build(RECIPES["plain"], sink, Deadly(("finish", 1)), [])
+    trainer.add_callback(StopsAtStep2())
+    with pytest.raises(Killed):
+        trainer.run()
+    trainer = build(RECIPES["plain"], sink, Deadly(None), [])
+    trainer.add_callback(StopsAtStep2())
+    trainer.run(sink.snapshot())
+    assert trainer.state.global_step == 2
+
+
+class StopsAtStep2(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+        control.should_training_stop = state.global_step == 2
 
 
 def test_no_two_recipes_are_the_same_run() -> None:

@@ -58,6 +58,11 @@ METHODS = [
         "the end of a step",
     ),
     (Trainer._finalize_training, ["trial", "num_train_samples", "start_time"], "the last log row"),
+    (
+        Trainer._init_training_state,
+        ["max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"],
+        "the cadence of logs",
+    ),
     (Trainer._load_from_checkpoint, ["resume_from_checkpoint", "model"], "restoring the weights"),
     (Trainer._load_optimizer_and_scheduler, ["checkpoint"], "restoring optimizer and schedule"),
     (Trainer._load_rng_state, ["checkpoint"], "restoring the random generators"),
