@@ -86,7 +86,8 @@ def _table(key: Key) -> str:
 
 def _section(table: str) -> type[Section]:
     section = Settings.model_fields[table].annotation
-    assert isinstance(section, type) and issubclass(section, Section)
+    assert isinstance(section, type)
+    assert issubclass(section, Section)
     return section
 
 

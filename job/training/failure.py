@@ -22,7 +22,7 @@ def explain(error: BaseException, settings: Settings | None) -> BatonError:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return NeedsPerson(
             f"The disk is full: {error.filename or 'the scratch folder'} cannot be written.",
-            fix="Free some space, or name another folder in attempt.scratch.",
+            fix="Free some space, or set TMPDIR to a folder on another disk.",
         )
     return BatonError("".join(traceback.format_exception(error)).rstrip())
 
