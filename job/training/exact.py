@@ -41,7 +41,6 @@ COUNTERS = (
     "_total_loss_scalar",
     "_globalstep_last_logged",
     "_current_train_step_time",
-    "_total_train_tokens",
     "current_flos",
     "entropy_coef",
     "_last_world_entropy",

@@ -1,6 +1,7 @@
 """Training runs of the micro model that can be killed at a chosen place, and what is compared between them."""
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,9 +30,10 @@ TIMINGS = ("step_time", "_runtime", "_per_second")
 
 @cache
 def micro_model() -> Path:
-    """A folder with the micro model: random weights, made once per process."""
-    folder = Path(tempfile.mkdtemp(prefix="micro-"))
-    make_tiny(folder, MICRO)
+    """A folder with the micro model: random weights, made once per process, or at $BATON_MICRO for several."""
+    folder = Path(os.environ.get("BATON_MICRO") or tempfile.mkdtemp(prefix="micro-"))
+    if not (folder / "config.json").is_file():
+        make_tiny(folder, MICRO)
     return folder
 
 
