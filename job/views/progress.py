@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 PLAIN_EVERY_S = 5.0  # a log is read later: more lines would hide the others
+BAR_COLUMNS = 12
+WIDE_COLUMNS = 120  # where the fields leave room for a bar
 REFRESHES_PER_S = 2  # the age of the durable step counts seconds
 
 
@@ -178,12 +180,13 @@ def _draw(stream: TextIO, line: Callable[[], str], max_steps: int | None) -> "Ri
 
     class FieldsColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(line(), no_wrap=True, overflow="ellipsis")
+            return Text(line())  # two lines where the terminal is narrow: no field is cut off
 
+    console = Console(file=stream)
+    columns = [FieldsColumn(), BarColumn(bar_width=BAR_COLUMNS)]
     bar = RichProgress(
-        FieldsColumn(),
-        BarColumn(bar_width=12),
-        console=Console(file=stream),
+        *(columns if console.width >= WIDE_COLUMNS else columns[:1]),
+        console=console,
         refresh_per_second=REFRESHES_PER_S,
         redirect_stdout=False,
         redirect_stderr=False,
