@@ -50,7 +50,7 @@ class AttemptView(_View):
     """The step that it went on from; 0 for a fresh start."""
     lost_steps: int
     last_step: int | None
-    """The durable step at its end, or the step that it told of last."""
+    """The durable step at its end; without its word the last step that it told of or that the next went on from."""
     ended: bool
     """Whether it is over. An attempt that is silent may be alive."""
     exit_code: int | None
@@ -93,14 +93,15 @@ def read_status(bucket: Bucket, now_s: float | None = None) -> RunStatus:
     spec, claims, head = read_spec(bucket), read_claims(bucket), read_head(bucket)
     if spec is None and head is None and not claims.attempts:
         raise UsageError(f"there is no run at {bucket.uri}.", fix="Check the URI; `baton train` starts a run.")
-    newest = claims.newest.number if claims.newest is not None else (head.attempt if head is not None else None)
+    records = read_records(bucket)
+    unheard = {claim.number for claim in claims.attempts} - {record.number for record in records if record.ended}
     return describe(
         bucket.uri,
         spec,
         claims,
         head,
-        read_records(bucket),
-        None if newest is None else read_heartbeat(bucket, newest),
+        records,
+        {number: beat for number in sorted(unheard) if (beat := read_heartbeat(bucket, number)) is not None},
         None if head is None else _newest_row(bucket, head),
         time.time() if now_s is None else now_s,
     )
@@ -112,11 +113,11 @@ def describe(
     claims: Claims,
     head: Head | None,
     records: Sequence[AttemptRecord],
-    heartbeat: tuple[Heartbeat, float] | None,
+    heartbeats: Mapping[int, tuple[Heartbeat, float]],
     row: Mapping[str, Any] | None,
     now_s: float,
 ) -> RunStatus:
-    """Puts together what was read; pure. `heartbeat` is the newest attempt's, with the bucket's time of it."""
+    """Puts together what was read; pure. `heartbeats` by attempt, each with the bucket's time of it."""
     recorded = {record.number: record for record in records}
     claimed = {claim.number: claim for claim in claims.attempts}
     numbers = sorted(recorded.keys() | claimed.keys())
@@ -126,8 +127,9 @@ def describe(
             number,
             recorded.get(number),
             claimed.get(number),
-            heartbeat if number == numbers[-1] else None,
+            heartbeats.get(number),
             newest=number == numbers[-1],
+            handed_on=_resumed_step(recorded.get(number + 1)),
             patience_s=patience_s,
             now_s=now_s,
         )
@@ -135,6 +137,7 @@ def describe(
     )
     status, reason = _status(claims, head)
     durable_step = head.checkpoint.step if head is not None and head.checkpoint is not None else None
+    heartbeat = heartbeats.get(numbers[-1]) if numbers else None
     told = heartbeat[0].step if heartbeat is not None else None
     fresh = heartbeat is not None and now_s - heartbeat[1] <= patience_s
     return RunStatus(
@@ -168,13 +171,17 @@ def _attempt(
     heartbeat: tuple[Heartbeat, float] | None,
     *,
     newest: bool,
+    handed_on: int | None,
     patience_s: float,
     now_s: float,
 ) -> AttemptView:
     ended, exit_code, how = _how(record, claim, heartbeat, newest=newest, patience_s=patience_s, now_s=now_s)
     told = heartbeat[0].step if heartbeat is not None else None
     resumed = record.resumed_from if record is not None else None
-    last = record.ended.step if record is not None and record.ended is not None else told
+    if record is not None and record.ended is not None:
+        last = record.ended.step
+    else:
+        last = max((step for step in (told, handed_on) if step is not None), default=None)
     return AttemptView(
         number=number,
         incarnation=None if record is None else record.incarnation,
@@ -204,7 +211,7 @@ def _how(
     if record is not None and record.ended is not None:
         code, reason = record.ended.exit_code, record.ended.reason
         word = ENDINGS.get(code, f"exit {code}")
-        return True, code, word if reason in ("", word) else f"{word}: {reason}"
+        return True, code, word if reason in ("", word) else f"{word}: {reason.removesuffix('.')}"
     if claim is not None and claim.ended is not None:
         return True, claim.ended.exit_code, claim.ended.how
     if not newest:
@@ -215,6 +222,10 @@ def _how(
     if silent_s > patience_s:
         return False, None, f"no sign of life for {seconds(silent_s)}"
     return False, None, f"at work: {heartbeat[0].phase}"
+
+
+def _resumed_step(record: AttemptRecord | None) -> int | None:
+    return None if record is None or record.resumed_from is None else record.resumed_from.step
 
 
 def _heartbeat_s(spec: Spec | None) -> float:

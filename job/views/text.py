@@ -1,5 +1,6 @@
 """Text that a model, a judge, a file or another process wrote is hostile wherever it is shown: made harmless here."""
 
+import sys
 import unicodedata
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -20,6 +21,12 @@ def printable(text: str, limit: int | None = None) -> str:
 def printable_lines(text: str) -> list[str]:
     """The lines of `text`, each `printable`; a carriage return ends a line too."""
     return [printable(line) for line in text.splitlines()]
+
+
+def print_error(text: str) -> None:
+    """The lines of `text` on stderr, after `error: `. For where there is no Progress to say them."""
+    for line in printable_lines(f"error: {text}"):
+        print(line, file=sys.stderr)
 
 
 def _harmless(character: str) -> str:

@@ -70,7 +70,8 @@ def look(
     records: tuple[AttemptRecord, ...] = (),
     heartbeat: tuple[Heartbeat, float] | None = None,
 ) -> RunStatus:
-    return describe(URI, spec(), claimed, owner, records, heartbeat, None, NOW_S)
+    heartbeats = {} if heartbeat is None else {heartbeat[0].attempt: heartbeat}
+    return describe(URI, spec(), claimed, owner, records, heartbeats, None, NOW_S)
 
 
 def test_a_run_at_work_shows_its_step_and_what_is_durable() -> None:
@@ -128,6 +129,16 @@ def test_an_attempt_without_a_word_that_was_superseded_was_killed_or_lost() -> N
     run = look(claims(claim(1), claim(2), claim(3)), head(7, 3), (record(1), record(3)), beat(3, age_s=1))
     assert [attempt.how for attempt in run.attempts] == ["killed or lost", "never began", "at work: train"]
     assert [attempt.ended for attempt in run.attempts] == [True, True, False]
+
+
+def test_a_killed_attempt_shows_the_step_that_it_told_of_last() -> None:
+    run = look(claims(claim(1), claim(2)), head(7), (record(1),), beat(1, age_s=90, step=8))
+    assert (run.attempts[0].how, run.attempts[0].from_step, run.attempts[0].last_step) == ("killed or lost", 0, 8)
+    assert run.step == 7
+
+    resumed = record(2, resumed_from=ResumedFrom(step=5, folder="c"))
+    silent = look(claims(claim(1), claim(2)), head(7), (record(1), resumed))
+    assert silent.attempts[0].last_step == 5, "what the next one went on from was its work"
 
 
 def test_an_attempt_that_went_silent_is_not_called_dead() -> None:
