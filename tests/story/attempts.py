@@ -1,8 +1,11 @@
 """Starting attempts as real processes, killing them from outside, and reading what they left in the run."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -45,6 +48,14 @@ class Process:
         """Sends a signal to the agent alone, as `docker stop` and `kill` do."""
         os.kill(self.pid, number)
 
+    def kill_group(self, number: signal.Signals) -> None:
+        """Sends a signal to agent, spawner and trainer alike, as a terminal does on Ctrl-C."""
+        os.killpg(self.pid, number)
+
+    def lives(self) -> bool:
+        """Whether it has not ended yet."""
+        return lives(self.pid)
+
     @property
     def err(self) -> str:
         """What it printed on stderr so far."""
@@ -56,6 +67,14 @@ class Process:
             for trainer in _children_of(spawner):
                 return trainer
         return None
+
+
+def lives(pid: int) -> bool:
+    """Whether the process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _children_of(pid: int) -> list[int]:
@@ -169,15 +188,49 @@ class Run:
         """Starts an attempt from the fork server."""
         return self.server.attempt(self.argv(), cwd=self.workplace, folder=self.folder, env=env, patches=patches)
 
+    def start_at(self, place: str, *patches: str, env: Mapping[str, str] | None = None) -> Process:
+        """Starts an attempt and returns when it is at `place` (tests/story/places.py), where it stays."""
+        self.marker(place).unlink(missing_ok=True)
+        self._go_on(place).unlink(missing_ok=True)
+        attempt = self.start(
+            patches=[f"tests.story.places:{name}" for name in (place, *patches)],
+            env={"BATON_TEST_PLACE": str(self.marker(place)), **(env or {})},
+        )
+        self.wait_at(place, attempt)
+        return attempt
+
+    def wait_at(self, place: str, attempt: Process) -> None:
+        """Returns when the attempt is at `place`."""
+        wait_until(lambda: self.marker(place).exists() or not attempt.lives(), f"{place}\n{attempt.err}")
+        assert self.marker(place).exists(), attempt.err
+
+    def go_on(self, place: str) -> None:
+        """Lets whoever stays at `place` go on."""
+        self._go_on(place).touch()
+
+    def marker(self, place: str) -> Path:
+        """The file that a process makes when it gets to `place`."""
+        return self.folder / f"at-{place}"
+
+    def _go_on(self, place: str) -> Path:
+        return self.folder / f"at-{place}.go"
+
+    def kill_at(self, place: str, number: signal.Signals, *patches: str, env: Mapping[str, str] | None = None) -> int:
+        """Lets an attempt go to `place` and kills its agent there; its exit code."""
+        attempt = self.start_at(place, *patches, env=env)
+        attempt.kill(number)
+        self.go_on(place)  # an upload on SIGTERM must
+        return attempt.wait()
+
     def start_cold(self, name: str = "cold", env: Mapping[str, str] | None = None) -> Process:
         """Starts an attempt as a user's shell would."""
         return cold_attempt(self.argv(), cwd=self.workplace, folder=self.folder, env=env, name=name)
 
     def finish(self) -> str:
-        """Starts attempts until the run is finished; the sha256 of its adapter."""
+        """Starts an attempt that finishes the run; the sha256 of its weights."""
         attempt = self.start()
         assert attempt.wait() == 0, attempt.err
-        return adapter_sha256(self)
+        return weights_sha256(self)
 
     def json(self, name: str) -> dict[str, Any]:
         """One JSON object of the run."""
@@ -204,9 +257,44 @@ class Run:
         return [row for row in rows if row["kind"] == kind]
 
 
-def adapter_sha256(run: Run) -> str:
-    """Of the run's result."""
-    return hashlib.sha256((run.bucket / "result/adapter/adapter_model.safetensors").read_bytes()).hexdigest()
+def weights_sha256(run: Run) -> str:
+    """Of the run's result: the adapter, or the whole model after full fine-tuning."""
+    result = run.bucket / "result"
+    (path,) = [
+        p for p in (result / "adapter/adapter_model.safetensors", result / "model/model.safetensors") if p.exists()
+    ]
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """sha256 of every object of a run, by its name."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+
+
+def random_moments() -> random.Random:
+    """A source of moments to kill at. Prints its seed; BATON_TEST_SEED repeats one."""
+    seed = int(os.environ.get("BATON_TEST_SEED", random.randrange(1 << 32)))
+    print(f"BATON_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+def stop_group(run: Run, attempt: Process) -> None:
+    """Freezes an attempt, all of its processes, but not while it holds the bucket's lock."""
+    while True:
+        attempt.kill_group(signal.SIGSTOP)
+        wait_until(lambda: _state(attempt.pid) == "T", "SIGSTOP")
+        with (run.bucket / ".lock").open("rb") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        attempt.kill_group(signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
 def attempt_env(extra: Mapping[str, str]) -> dict[str, str]:

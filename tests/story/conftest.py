@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attempts import ForkServer, Run, adapter_sha256
+from attempts import ForkServer, Run, weights_sha256
 
 RECIPE = """\
 task = "story_task.py:Variety"
@@ -39,6 +39,10 @@ eval_every_steps = 4
 heartbeat_s = 0.5
 """
 TASK = '''
+import os
+import re
+from pathlib import Path
+
 from job.tasks import read_jsonl
 
 
@@ -54,6 +58,13 @@ class Variety:
         return [{"role": "user", "content": row["question"]}]
 
     def score(self, completions, rows):
+        if (bill := os.environ.get("STORY_BILL")) and len(completions) == 32:  # a generation batch to learn from
+            with open(bill, "a") as file:
+                file.write("bought\\n")
+            if (marker := os.environ.get("STORY_HOLD_GIL")) and not Path(marker).exists():
+                Path(marker).touch()
+                re.match(r"(a+)+$", "a" * 32 + "b")  # minutes of C code that never lets go of the GIL
+                Path(marker + ".done").touch()
         letters = [len(set(text)) / 10 for text in completions]
         return {"letters": letters, "spaces": [text.count(" ") / (1 + len(text)) for text in completions]}
 '''
@@ -93,7 +104,7 @@ def reference(server: ForkServer, workplace: Path, tmp_path_factory: pytest.Temp
     changes = [row["grad_norm"] for row in rows if "grad_norm" in row]
     assert len(changes) == 6
     assert all(change > 0 for change in changes), "every step must change the weights, or nothing is compared"
-    return adapter_sha256(run)
+    return weights_sha256(run)
 
 
 @pytest.fixture

@@ -15,21 +15,25 @@ from typing import Any
 LIMIT_S = 120.0
 
 
-def here() -> None:
-    """At the place for the first time: says so and stays. Every later time: goes on."""
+def here(which: str = "") -> None:
+    """At the place for the first time: says so and stays. Every later time: goes on.
+
+    `which` tells a second place of the same attempt from its first.
+    """
+    marker = os.environ["BATON_TEST_PLACE"] + which
     try:
-        fd = os.open(os.environ["BATON_TEST_PLACE"], os.O_CREAT | os.O_EXCL)
+        fd = os.open(marker, os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         return
     os.close(fd)
-    go_on = Path(os.environ["BATON_TEST_PLACE"] + ".go")
+    go_on = Path(marker + ".go")
     end_s = time.monotonic() + LIMIT_S
     while not go_on.exists():
         assert time.monotonic() < end_s, "nobody killed this process"
         sum(range(1000))
 
 
-def _before(owner: Any, name: str, *, skip: int = 0) -> None:
+def _before(owner: Any, name: str, *, skip: int = 0, which: str = "") -> None:
     """Calls of `owner.name` come past `here` first, but for the first `skip`."""
     original: Callable[..., Any] = getattr(owner, name)
     calls = itertools.count()
@@ -37,7 +41,7 @@ def _before(owner: Any, name: str, *, skip: int = 0) -> None:
     @functools.wraps(original)
     def patched(*args: Any, **kwargs: Any) -> Any:
         if next(calls) >= skip:
-            here()
+            here(which)
         return original(*args, **kwargs)
 
     setattr(owner, name, patched)
@@ -71,6 +75,27 @@ def mid_accumulation() -> None:
     from job.training.exact import ExactTrainer
 
     _before(ExactTrainer, "training_step", skip=7)
+
+
+def next_step() -> None:
+    """A second place, a step after `mid_accumulation`."""
+    from job.training.exact import ExactTrainer
+
+    _before(ExactTrainer, "training_step", skip=9, which=".next")
+
+
+def first_micro_step() -> None:
+    """Of every trainer: the first after a restore too."""
+    from job.training.exact import ExactTrainer
+
+    _before(ExactTrainer, "training_step")
+
+
+def scored() -> None:
+    """The second generation batch is scored and handed over, no optimizer step has used it."""
+    from job.training.exact import ExactTrainer
+
+    _before(ExactTrainer, "training_step", skip=9)
 
 
 def staging() -> None:
@@ -118,3 +143,41 @@ def result_files() -> None:
     import job.agent.attempt
 
     _before(job.agent.attempt.Attempt, "publish_result")
+
+
+def trace() -> None:
+    """Appends to the file BATON_TEST_TRACE what the trainer begins and has done.
+
+    run; publishing K, published K (a step boundary); scoring M, scored M (a generation batch, by its micro-step).
+    """
+    from job.training.channel_sink import ChannelSink
+    from job.training.exact import ExactTrainer
+
+    train, publish, publish_scored = ExactTrainer.run, ChannelSink.publish, ChannelSink.publish_scored
+    rewards = ExactTrainer._calculate_rewards
+
+    def traced_run(self: ExactTrainer, *args: Any) -> None:
+        _tell("run")
+        train(self, *args)
+
+    def traced_publish(self: ChannelSink, index: Any, extra: bytes, meta: dict[str, Any], rows: Any) -> None:
+        _tell(f"publishing {meta['global_step']}")
+        publish(self, index, extra, meta, rows)
+        _tell(f"published {meta['global_step']}")
+
+    def traced_scored(self: ChannelSink, batches: Any) -> None:
+        publish_scored(self, batches)
+        _tell(f"scored {max(batches)}")
+
+    def traced_rewards(self: ExactTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.model.training:
+            _tell(f"scoring {self._step}")
+        return rewards(self, *args, **kwargs)
+
+    ExactTrainer.run, ChannelSink.publish = traced_run, traced_publish
+    ChannelSink.publish_scored, ExactTrainer._calculate_rewards = traced_scored, traced_rewards
+
+
+def _tell(line: str) -> None:
+    with Path(os.environ["BATON_TEST_TRACE"]).open("a") as file:
+        file.write(line + "\n")
