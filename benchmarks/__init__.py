@@ -1,0 +1,1 @@
+"""One file per claim: each measures ours beside the alternative, prints a table, and JSON with --json FILE."""
