@@ -1,5 +1,6 @@
 """One attempt at the run: the steps of job/__main__.py, each a method, in the order in which they are called."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from job.advice import less_memory
 from job.agent.arguments import Arguments
 from job.agent.claiming import Claimed, claim
 from job.agent.journal import Journal
@@ -21,7 +23,7 @@ from job.agent.spawner import Spawner
 from job.agent.supervise import Watch, supervise
 from job.agent.trainer import Trainer, TrainerOrder
 from job.agent.uploader import Uploader, UploadPolicy
-from job.agent.wanted import Wanted, find_wanted, read_recipe, write_spec_for
+from job.agent.wanted import Wanted, find_wanted, input_path, read_recipe, write_spec_for
 from job.arena import Slot
 from job.errors import BatonError, ExitCode, Fenced, Preempted
 from job.preemption import Notice
@@ -159,6 +161,7 @@ class Attempt:
             on_crash=self._note_crash,
             hang_timeout_s=settings.attempt.hang_timeout_s,
             flush_margin_s=settings.attempt.flush_margin_s,
+            less_memory=less_memory(settings),
         )
         return supervise(watch, self.trainer)
 
@@ -201,9 +204,11 @@ class Attempt:
         self.journal.log(line)
 
     def _request_trainer(self) -> Trainer:
+        settings, inputs = self.wanted.settings, self.wanted.inputs
         order = TrainerOrder(
-            settings=to_plain(self.wanted.settings),
-            files={key: str(pinned.path) for key, pinned in self.wanted.inputs.items()},
+            settings=to_plain(settings),
+            files={key: str(pinned.path) for key, pinned in inputs.items()},
+            names={str(pinned.path): str(input_path(settings, key)) for key, pinned in inputs.items()},
             model=self.wanted.model,
             result_dir=str(self.scratch / "result"),
         )
@@ -307,6 +312,9 @@ class Attempt:
         assert self.uploader is not None
         if (step := self.uploader.durable_step()) is not None:
             self.progress.durable(step)
+        if self.record is not None:
+            with contextlib.suppress(BatonError):  # the next time will do
+                self.record.write_if_due()
         self.loop.wake()
 
     def _note_crash(self, what: str, step: int | None) -> None:

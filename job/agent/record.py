@@ -11,13 +11,17 @@ from job.run.head import Owner
 from job.storage import Bucket
 
 
+WRITE_EVERY_S = 5.0  # an attempt that is killed leaves its phases as they were then
+
+
 class LiveRecord:
-    """Writes attempt.json at the beginning, when training begins, and at the end."""
+    """Writes attempt.json at the beginning, every few seconds with the checkpoints, and at the end."""
 
     def __init__(
         self, bucket: Bucket, owner: Owner, kind: str, phases: PhaseClock, resumed_from: ResumedFrom | None
     ) -> None:
         self._bucket, self._owner, self._phases = bucket, owner, phases
+        self._written_s = 0.0
         self._record = AttemptRecord(
             number=owner.head.attempt,
             incarnation=owner.head.incarnation,
@@ -28,8 +32,14 @@ class LiveRecord:
             resumed_from=resumed_from,
         )
 
+    def write_if_due(self) -> None:
+        """As things stand, unless that was done a moment ago."""
+        if time.monotonic() - self._written_s >= WRITE_EVERY_S:
+            self.write()
+
     def write(self) -> None:
         """As things stand."""
+        self._written_s = time.monotonic()
         write_record(self._bucket, self._record.model_copy(update={"phases": self._phases.seconds()}))
 
     def end(self, exit_code: int, error: BatonError | None) -> None:
