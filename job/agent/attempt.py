@@ -125,7 +125,8 @@ class Attempt:
             phase=self.phases.current,
         )
         self.resumed_from = self.restored.resumed_from(claimed.replaced, claimed.reached_step)
-        self.record = LiveRecord(self.bucket, owner, claimed.kind, self.phases, self.resumed_from)
+        machine = self.trainer.checked["machine"]
+        self.record = LiveRecord(self.bucket, owner, claimed.kind, self.phases, self.resumed_from, machine)
         self.loop.call(self._open)
         self.notice.watch_metadata(settings.attempt.notice_s)
         self._say_beginning()
@@ -251,12 +252,17 @@ class Attempt:
 
     def _say_beginning(self) -> None:
         assert self.claimed is not None
+        assert self.trainer.checked is not None
+        machine = self.trainer.checked["machine"]
         if (replaced := self.claimed.replaced) is not None:
             self.say(f"attempt {self.claimed.owner.head.attempt} takes over from attempt {replaced.attempt}")
+        for what, before, now in self.claimed.changed_machine(machine):
+            self.say(f"warning: another {what} than before ({now}, it was {before}): the last bits may differ")
         for bad in self.restored.quarantined:
             self.say(f"warning: {bad.folder} is bad and was left out: {bad.reason}")
         if self.resumed_from is not None:
             self.say(resumed_line(self.bucket.uri, self.resumed_from))
+            self.progress.durable(self.resumed_from.step)
 
     def _flush(self, status: Status | None) -> None:
         """Everything in memory becomes durable, then head gets `status`. Raises what the uploader failed with."""

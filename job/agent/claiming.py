@@ -2,9 +2,11 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from job.run.attempt import read_record
 from job.run.claims import check_claim, claim_process
 from job.run.head import Head, Owner, read_head
 from job.run.heartbeat import read_heartbeat
@@ -21,6 +23,13 @@ class Claimed:
     """Head as the owner before left it, None for the first attempt."""
     reached_step: int | None
     """The last step that the owner before told of, None when it told of none."""
+    machine_before: Mapping[str, str]
+    """What the owner before ran on; empty when it did not say."""
+
+    def changed_machine(self, machine: Mapping[str, str]) -> list[tuple[str, str, str]]:
+        """(what, before, now) of everything that is not as it was."""
+        before = self.machine_before
+        return [(what, before[what], machine[what]) for what in before if machine.get(what, "") != before[what]]
 
 
 def claim(bucket: Bucket, number: int | None, fingerprint: str) -> Claimed:
@@ -36,4 +45,11 @@ def claim(bucket: Bucket, number: int | None, fingerprint: str) -> Claimed:
         number = claim_process(bucket, host=socket.gethostname(), pid=os.getpid())[0].number
     owner = Owner.take_over(bucket, number, fingerprint=fingerprint)
     heartbeat = None if before is None else read_heartbeat(bucket, before.attempt)
-    return Claimed(owner, kind, before, None if heartbeat is None else heartbeat[0].step)
+    record = None if before is None else read_record(bucket, before.attempt)
+    return Claimed(
+        owner,
+        kind,
+        before,
+        None if heartbeat is None else heartbeat[0].step,
+        {} if record is None else record.machine,
+    )

@@ -3,13 +3,13 @@
 import os
 import socket
 import time
+from collections.abc import Mapping
 
 from job.agent.phases import PhaseClock
 from job.errors import BatonError
 from job.run.attempt import AttemptRecord, Ended, ResumedFrom, write_record
 from job.run.head import Owner
 from job.storage import Bucket
-
 
 WRITE_EVERY_S = 5.0  # an attempt that is killed leaves its phases as they were then
 
@@ -18,7 +18,13 @@ class LiveRecord:
     """Writes attempt.json at the beginning, every few seconds with the checkpoints, and at the end."""
 
     def __init__(
-        self, bucket: Bucket, owner: Owner, kind: str, phases: PhaseClock, resumed_from: ResumedFrom | None
+        self,
+        bucket: Bucket,
+        owner: Owner,
+        kind: str,
+        phases: PhaseClock,
+        resumed_from: ResumedFrom | None,
+        machine: Mapping[str, str],
     ) -> None:
         self._bucket, self._owner, self._phases = bucket, owner, phases
         self._written_s = 0.0
@@ -30,6 +36,7 @@ class LiveRecord:
             pid=os.getpid(),
             started_at_s=time.time(),
             resumed_from=resumed_from,
+            machine=dict(machine),
         )
 
     def write_if_due(self) -> None:

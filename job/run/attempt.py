@@ -41,6 +41,8 @@ class AttemptRecord(Record):
     """Seconds since the epoch."""
     phases: dict[str, float] = Field(default_factory=dict)
     """Seconds spent in each phase, in the order in which they began."""
+    machine: dict[str, str] = Field(default_factory=dict)
+    """What the bits depend on beside the settings: cpu, gpu, torch."""
     resumed_from: ResumedFrom | None = None
     """None for a fresh start."""
     warnings: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ It is forked from a process that has imported this module. It never touches the 
 import contextlib
 import faulthandler
 import gc
+import platform
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from job.training.channel_sink import ChannelSink, snapshot_from
 from job.training.config import grpo_config
 from job.training.exact import ExactTrainer
 from job.training.failure import explain
-from job.training.model import load_model, load_tokenizer, lora_config, model_folder
+from job.training.model import check_loads, load_model, load_tokenizer, lora_config, model_folder
 from job.training.result import write_result
 from job.training.rewards import make_dataset, make_reward
 
@@ -76,7 +77,7 @@ def _live(order: Message, settings: Settings, channel: Channel, slots: Sequence[
     channel.send("phase", name="check")
     plan = check(settings, order.fields["files"], order.fields["model"])
     model = {"name": plan.source.name, "revision": plan.source.revision, "sha256": plan.source.sha256}
-    channel.send("checked", warnings=plan.warnings, model=model, rows=len(plan.train_dataset))
+    channel.send("checked", warnings=plan.warnings, model=model, rows=len(plan.train_dataset), machine=machine())
 
     channel.send("phase", name="model")
     trainer = build_trainer(plan, ChannelSink(channel, slots), scratch / "trl")
@@ -98,6 +99,13 @@ def _live(order: Message, settings: Settings, channel: Channel, slots: Sequence[
     channel.send("finished", rows=trainer.take_rows(), step=trainer.state.global_step)
 
 
+def machine() -> dict[str, str]:
+    """What the bits of a run depend on beside its settings."""
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"cpu": cpu.partition(":")[2].strip() or platform.machine(), "gpu": gpu, "torch": torch.__version__}
+
+
 def check(settings: Settings, files: dict[str, str], model: dict[str, Any]) -> Plan:
     """Loads all but the weights and refuses what cannot train. Raises UsageError, NeedsPerson or Transient.
 
@@ -108,6 +116,7 @@ def check(settings: Settings, files: dict[str, str], model: dict[str, Any]) -> P
     base_folder = model_folder(source, None if token is None else token.get_secret_value())
     if source.kind == "tiny":
         source = ModelSource(source.name, source.kind, sha256=hash_folder(base_folder))
+    check_loads(base_folder, settings)
     tokenizer = load_tokenizer(base_folder)
     own_task = files.get("task")
     task = load_task(settings.task, settings.reward.weights, None if own_task is None else Path(own_task))
