@@ -100,10 +100,11 @@ def test_killed_at_three_step_boundaries_it_ends_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_killed_between_boundaries_it_ends_the_same(name: str) -> None:
-    kills = (("micro-step", 3), ("optimizer-step", 1), ("scored", 1), ("slot", 1))
+    kills = (("micro-step", 3), ("optimizer-step", 1), ("reward", 1), ("scored", 1), ("slot", 1))
     assert_same(train(RECIPES[name], kills), uninterrupted(RECIPES[name]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RECIPES)
 def test_killed_in_the_reward_function_it_ends_the_same(name: str) -> None:
     assert_same(train(RECIPES[name], (("reward", 2), ("reward", 1))), uninterrupted(RECIPES[name]))
@@ -129,7 +130,9 @@ def test_killed_in_evaluation_it_ends_the_same(name: str, kills: tuple[tuple[str
     assert_same(train(RECIPES[name], kills), uninterrupted(RECIPES[name]))
 
 
-@pytest.mark.parametrize("micro_step", range(1, 21))
+@pytest.mark.parametrize(
+    "micro_step", [n if n % 4 == 1 else pytest.param(n, marks=pytest.mark.long) for n in range(1, 21)]
+)
 def test_killed_after_any_micro_step_it_ends_the_same(micro_step: int) -> None:
     assert_same(train(HARD, (("micro-step", micro_step),)), uninterrupted(HARD))
 
