@@ -9,6 +9,8 @@ from typing import NoReturn
 from job.errors import UsageError
 from job.run.uri import run_uri
 from job.settings import load_environment
+from job.settings.keys import find_key
+from job.settings.load import unknown_key
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ def parse(argv: Sequence[str]) -> Arguments:
         )
     if given.set and given.recipe is None:
         raise UsageError("--set changes a recipe, and none is named.", fix="Name the recipe before --run.")
+    for key in given.allow_changed:
+        if find_key(key) is None:
+            raise unknown_key(key, "--allow-changed")
     return Arguments(
         recipe=given.recipe,
         run=run_uri(run, environment.bucket),

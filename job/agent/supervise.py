@@ -1,6 +1,7 @@
 """From the first step to the last: keeps a trainer running until the run is trained, a notice comes or trouble does."""
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from typing import Any
 from job.agent.cadence import last_safe_moment_s
 from job.agent.loop import Loop
 from job.agent.snapshots import SlotTable
+from job.agent.spawner import describe_exit
 from job.agent.trainer import STACKS_S, Trainer
 from job.agent.uploader import Uploader
-from job.errors import BatonError, ExitCode, Preempted, Transient
+from job.errors import BatonError, ExitCode, NeedsPerson, Preempted, Transient
 
 TICK_S = 1.0
 NEVER = -1  # no step has failed yet; None is the state before the first boundary
 BURY_S = 30.0  # a process in an uninterruptible system call (a GPU driver) can outlive SIGKILL for a while
+OUT_OF_MEMORY = describe_exit(-signal.SIGKILL)  # how the kernel's OOM killer ends a process
 HANG_STEPS = 10  # median steps without progress that count as a hang, but never less than the setting
 
 
@@ -34,6 +37,8 @@ class Watch:
     """How a trainer ended that is started again, and the step it goes on from."""
     hang_timeout_s: float
     flush_margin_s: float
+    less_memory: str
+    """What to say to somebody whose trainer the kernel has killed."""
 
 
 def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
@@ -61,6 +66,12 @@ def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
             raise failure
         step = watch.table.newest.step if watch.table.newest is not None else None
         if step == failed_step:
+            if trainer.failure is None and trainer.ended == OUT_OF_MEMORY:
+                raise NeedsPerson(
+                    f"the trainer was killed twice after step {step} ({trainer.ended}): "
+                    "most likely the machine is out of memory; `dmesg` tells.",
+                    fix=watch.less_memory,
+                )
             raise BatonError(
                 f"the trainer failed twice after step {step}: {failure.what}",
                 fix="Nothing is lost: the run resumes there once the cause is mended.",

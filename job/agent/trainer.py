@@ -24,6 +24,8 @@ class TrainerOrder:
     settings: dict[str, Any]
     files: dict[str, str]
     """The pinned copies of the user's files, by the setting that names them."""
+    names: dict[str, str]
+    """What the user calls each of these copies, by its path: for messages."""
     model: dict[str, Any]
     """The pinned model (job.model_source.ModelSource)."""
     result_dir: str
@@ -52,6 +54,7 @@ class Trainer:
         self.last_progress_s = time.monotonic()
         self._loop, self._spawner, self._table = loop, spawner, table
         self._on_phase, self._on_rows = on_phase, on_rows
+        self._names = order.names
         self._pid: int | None = None
         self._channel: Channel | None = spawner.request_trainer(self)
         loop.listen(self._channel.fileno(), self._receive)
@@ -164,9 +167,16 @@ class Trainer:
             self._on_rows(fields["rows"])
             self.finished = fields
         elif message.op == "failed":
-            self.failure = error_for(fields["exit"], fields["what"], fields.get("fix", ""))
+            what, fix = self._in_users_words(fields["what"]), self._in_users_words(fields.get("fix", ""))
+            self.failure = error_for(fields["exit"], what, fix)
         else:
             raise AssertionError(f"unknown message {message.op!r} from the trainer")
+
+    def _in_users_words(self, text: str) -> str:
+        """With the user's own names of the files that the trainer knows as copies in scratch."""
+        for path, name in self._names.items():
+            text = text.replace(path, name)
+        return text
 
 
 def split_scored(parts: list[dict[str, Any]], blob: bytes) -> tuple[ScoredBatch, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from job.agent.arguments import Arguments
 from job.errors import UsageError
-from job.model_source import ModelSource, resolve_model
+from job.model_source import TINY, ModelSource, resolve_model
 from job.run.blobs import fetch_blob, put_blob
 from job.run.claims import check_claim, read_claims, refuse_unwanted
 from job.run.head import Head, Status, read_head
@@ -80,13 +80,21 @@ def find_wanted(bucket: Bucket, arguments: Arguments, asked: Resolved | None, sc
     refuse_unwanted(read_claims(bucket), bucket.uri)
     if arguments.attempt is not None:
         check_claim(bucket, arguments.attempt)
-    settings, accepted = _settings(spec, asked, arguments.allow_changed, bucket.uri)
+    allowed = arguments.allow_changed
+    settings, changed = _settings(spec, asked, allowed, bucket.uri)
+    accepted = set(changed)
     inputs = {}
     for key in INPUT_KEYS:
         if (given := input_path(settings, key)) is not None:
-            recorded = spec.inputs.get(key) if spec is not None and key not in accepted else None
-            inputs[key] = pin_input(bucket, key, given, recorded, scratch)
-    return Wanted(settings, spec, accepted, head, inputs, _pin_model(settings, spec, accepted).to_plain())
+            recorded = spec.inputs.get(key) if spec is not None and key not in changed else None
+            inputs[key] = pin_input(bucket, key, given, recorded, scratch, may_differ=key in allowed)
+            if recorded is not None and inputs[key].sha256 != recorded.sha256:
+                accepted.add(key)
+    of_run = spec.model if spec is not None and not {"model.name", "model.revision"} & accepted else None
+    source = _pin_model(settings, of_run, may_differ="model.name" in allowed)
+    if of_run is not None and source.sha256 != of_run.sha256 and source.kind == "folder":
+        accepted.add("model.name")
+    return Wanted(settings, spec, tuple(sorted(accepted)), head, inputs, source.to_plain())
 
 
 def _settings(
@@ -99,13 +107,18 @@ def _settings(
     return (of_run, ()) if asked is None else reconcile(of_run, asked.settings, allow_changed, uri)
 
 
-def _pin_model(settings: Settings, spec: Spec | None, accepted: Sequence[str]) -> ModelSource:
+def _pin_model(settings: Settings, recorded: SpecModel | None, *, may_differ: bool) -> ModelSource:
     """The model with its commit or hash; an existing run's own commit, and the folder that it was started with."""
-    recorded = spec.model if spec is not None and not {"model.name", "model.revision"} & set(accepted) else None
+    was_folder = recorded is not None and recorded.sha256 is not None and recorded.name != TINY
+    if was_folder and not Path(settings.model.name).expanduser().is_dir():
+        raise UsageError(
+            f"model.name: the folder {settings.model.name} that the run was started with is not here.",
+            fix="Put it back, or start the command in the folder that its path is relative to.",
+        )
     token = load_secrets().hf_token
     revision = settings.model.revision if recorded is None else recorded.revision
     source = resolve_model(settings.model.name, revision, token=None if token is None else token.get_secret_value())
-    if recorded is None or recorded.sha256 is None:
+    if recorded is None or recorded.sha256 is None or (may_differ and source.kind == "folder"):
         return source
     if source.sha256 is not None and source.sha256 != recorded.sha256:
         raise UsageError(
@@ -136,16 +149,21 @@ def reconcile(
     return asked, tuple(sorted(key for key, _, _ in differences))
 
 
-def pin_input(bucket: Bucket, key: str, given: Path, recorded: Input | None, scratch: Path) -> PinnedInput:
+def pin_input(
+    bucket: Bucket, key: str, given: Path, recorded: Input | None, scratch: Path, *, may_differ: bool = False
+) -> PinnedInput:
     """A copy of an input in `scratch`, so that no later change of the file reaches the run.
 
     A new run (`recorded` None) takes the user's file; an existing one takes its own from the bucket, verified, and
-    refuses a local file with other bytes. Raises UsageError (missing file, other bytes).
+    refuses a local file with other bytes, unless it `may_differ`. Raises UsageError (missing file, other bytes).
     """
-    target = scratch / f"{key}-{given.name}"
+    target = scratch / key / given.name  # a folder of its own: errors of a task's code name its file
+    target.parent.mkdir(exist_ok=True)
     if recorded is None:
         return _copy(key, given, target)
     if given.is_file() and (local := _copy(key, given, target)).sha256 != recorded.sha256:
+        if may_differ:
+            return local
         raise UsageError(
             f"{key}: {given} is not the file that the run was started with "
             f"(sha256 {local.sha256[:12]}, the run has {recorded.sha256[:12]}).",

@@ -55,7 +55,7 @@ def load_settings(
     for name, value, origin in _layers(recipe, overrides, env, dotenv):
         key = find_key(name)
         if key is None:
-            raise _unknown(name, origin)
+            raise unknown_key(name, origin)
         if key.name == name and key.named_parts:  # a whole table replaces its parts
             given = {other: one for other, one in given.items() if one.key.name != key.name}
         given[name] = _Given(key, value, origin)
@@ -88,7 +88,9 @@ def _read_toml(recipe: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"There is no recipe {recipe}.", fix="recipes/ has those that come with Baton.") from None
     except OSError as error:
-        raise UsageError(f"The recipe {recipe} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            f"The recipe {recipe} cannot be read: {error.strerror}.", fix="Name a TOML file that you may read."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The recipe {recipe} is not TOML: {error}.", fix="Correct that place.") from None
 
@@ -179,7 +181,8 @@ def _promise(key: Key | None) -> str:
     return _SEE if key is None or key.field.description is None else f"{key.name}: {key.field.description}"
 
 
-def _unknown(name: str, origin: str) -> UsageError:
+def unknown_key(name: str, origin: str) -> UsageError:
+    """What to say of a key that is no setting: names the nearest one."""
     if inside := [key for key in all_keys() if key.startswith(f"{name}.")]:
         return UsageError(f"{origin}: {name} is a table of settings, not a value.", fix=f"One of them is {inside[0]}.")
     return UsageError(f"{origin}: there is no setting {name}.", fix=_nearest(name))

@@ -6,6 +6,7 @@ reference model; facts and cases are in docs/design.md, Exact resume. Private AP
 """
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from job.advice import NOT_FINITE_FIX
 from job.errors import NeedsPerson, UsageError
 from job.training.sink import Scored, Sink, Snapshot
 from job.training.slots import SlotWriter, slot_tensors
@@ -102,6 +104,7 @@ class ExactTrainer(GRPOTrainer):
         self._restored_tr_loss: torch.Tensor | None = None
         self._was_stopped = False
         self._seconds_before = 0.0
+        self._grad_norm: Any = None
         super().__init__(
             model=model,
             reward_funcs=reward,
@@ -174,12 +177,13 @@ class ExactTrainer(GRPOTrainer):
     def _refuse_non_finite(self) -> None:
         """Before anything is published, so that what is durable can always be gone on from."""
         weights = torch.nn.utils.get_total_norm([p.detach() for _, p in self._trained])
-        for what, value in (("loss", self._tr_loss), ("norm of the weights", weights)):
-            if not torch.isfinite(value):
+        norms = (("loss", self._tr_loss), ("norm of the weights", weights), ("norm of the gradients", self._grad_norm))
+        for what, value in norms:
+            # Clipping to an infinite norm makes every gradient 0: the run would go on and learn nothing.
+            if value is not None and not math.isfinite(value):
                 raise NeedsPerson(
-                    f"The {what} is {value.item()} after step {self.state.global_step}.",
-                    fix='Lower train.learning_rate, or set train.max_grad_norm or model.dtype = "float32"; '
-                    "the run is safe up to the step before.",
+                    f"The {what} is {float(value)} after step {self.state.global_step}.",
+                    fix=NOT_FINITE_FIX,
                 )
 
     @cached_property
@@ -246,8 +250,9 @@ class ExactTrainer(GRPOTrainer):
             self._publish_boundary()  # step 0; before the data loader is iterated, which draws a random number
         super()._run_epoch(epoch=epoch, start_time=self._start_time, **unchanged)
 
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        super()._maybe_log_save_evaluate(*args, **kwargs)
+    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        self._grad_norm = grad_norm
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
         # Called once more at the end of an epoch, where nothing is new unless something was logged.
         if self._boundary != self.state.global_step or self.state.log_history:
             self._publish_boundary()

@@ -5,10 +5,12 @@ import traceback
 
 import torch
 
+from job.advice import NOT_FINITE_FIX, less_memory
 from job.errors import BatonError, NeedsPerson
 from job.settings import Settings
 
 _CPU_OUT_OF_MEMORY = "can't allocate memory"  # torch 2.13's DefaultCPUAllocator raises a RuntimeError with it
+_CANNOT_SAMPLE = "probability tensor contains either"  # torch.multinomial of logits that are not finite
 
 
 def explain(error: BaseException, settings: Settings | None) -> BatonError:
@@ -18,23 +20,15 @@ def explain(error: BaseException, settings: Settings | None) -> BatonError:
     out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
     if out_of_memory or (isinstance(error, RuntimeError) and _CPU_OUT_OF_MEMORY in str(error)):
         where = f"GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "machine"
-        return NeedsPerson(f"The {where} is out of memory.", fix=_less_memory(settings))
+        return NeedsPerson(f"The {where} is out of memory.", fix=less_memory(settings))
+    if isinstance(error, RuntimeError) and _CANNOT_SAMPLE in str(error):
+        return NeedsPerson(
+            "The model's output is not finite: no completion can be drawn.",
+            fix=NOT_FINITE_FIX,
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return NeedsPerson(
             f"The disk is full: {error.filename or 'the scratch folder'} cannot be written.",
             fix="Free some space, or set TMPDIR to a folder on another disk.",
         )
     return BatonError("".join(traceback.format_exception(error)).rstrip())
-
-
-def _less_memory(settings: Settings | None) -> str:
-    if settings is None:
-        return "Use a larger machine."
-    train = settings.train
-    parts = [
-        f"train.batch_size_per_device = {train.batch_size_per_device}",
-        f"train.num_generations = {train.num_generations}",
-        f"train.max_completion_tokens = {train.max_completion_tokens}",
-    ]
-    more = "" if train.gradient_checkpointing else "; train.gradient_checkpointing = true needs less"
-    return f"Lower one of {', '.join(parts)}{more}. Or use a larger machine."

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from peft import LoraConfig, PeftModel
-from safetensors import SafetensorError
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -46,12 +47,43 @@ def _locate(source: ModelSource, token: str | None) -> Path:
     return download_model(source, token)
 
 
+def check_loads(folder: Path, settings: Settings) -> None:
+    """Refuses the model in `folder` for what `load_model` and LoRA would, without its weights. Raises UsageError.
+
+    Config and architecture, the header of every safetensors file, `lora.targets`; in a second for any model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "pt"):
+                pass
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise _not_loadable(folder, error) from error
+    lora = lora_config(settings)
+    if lora is not None:
+        try:
+            get_peft_model(model, lora)
+        except ValueError as error:
+            linear = {
+                name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+            }
+            raise UsageError(
+                f"lora.targets: the model {settings.model.name} takes no adapter there: {_first_line(error)}",
+                fix=f'Use "all-linear", or some of: {", ".join(sorted(linear))}.',
+            ) from error
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in `folder`, padding on the left as generation needs it. Raises UsageError."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}") from error
+        raise UsageError(
+            f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}",
+            fix="Copy or download its files again.",
+        ) from error
     tokenizer.padding_side = "left"
     return cast(PreTrainedTokenizerBase, tokenizer)
 
@@ -73,7 +105,7 @@ def load_model(folder: Path, settings: Settings) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UsageError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
+        raise _not_loadable(folder, error) from error
     if missing := sorted(loading["missing_keys"]):  # transformers would go on with random numbers
         raise UsageError(f"The model in {folder} lacks {len(missing)} of its weights, such as {missing[0]}.")
     set_seed(settings.train.seed)
@@ -108,6 +140,13 @@ def _dtype(name: str) -> torch.dtype | str:
     if name == "auto":
         return name
     return torch.float32 if name == "float32" else torch.bfloat16
+
+
+def _not_loadable(folder: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"The model in {folder} cannot be loaded: {_first_line(error)}",
+        fix="Copy or download its files again; model.name may also be another model.",
+    )
 
 
 def _first_line(error: Exception) -> str:
