@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
     from job.agent.arguments import parse
     from job.agent.attempt import Attempt
     from job.errors import BatonError
+    from job.views.text import print_error
 
     try:
         with Attempt(parse(argv), notice) as attempt:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
                 return attempt.end(error)
             return attempt.end(None)
     except BatonError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
 
 

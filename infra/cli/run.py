@@ -1,7 +1,6 @@
 """Runs one command: what it raises becomes a line on stderr and an exit code."""
 
 import os
-import sys
 from collections.abc import Sequence
 
 import typer
@@ -10,6 +9,7 @@ from typer.exceptions import TyperException
 
 from infra.cli.commands import make_group
 from job.errors import BatonError, ExitCode
+from job.views.text import print_error
 
 INTERRUPTED = 130  # by Ctrl-C: 128 + SIGINT, as shells have it
 
@@ -24,12 +24,12 @@ def run(argv: Sequence[str]) -> int:
     except TyperException as error:
         _debug()
         context = getattr(error, "ctx", None)
-        print(f"error: {error.format_message()}", file=sys.stderr)
-        print(f"  See `{context.command_path if context is not None else 'baton'} --help`.", file=sys.stderr)
+        see = f"See `{context.command_path if context is not None else 'baton'} --help`."
+        print_error(f"{error.format_message()}\n  {see}")
         return ExitCode.USAGE
     except BatonError as error:
         _debug()
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
     return code if isinstance(code, int) else ExitCode.FINISHED
 
