@@ -38,6 +38,9 @@ __all__ = ["LoadedTask", "Message", "Row", "Scores", "Task", "load_task", "read_
 Message = dict[str, str]
 
 BUILT_IN: Mapping[str, type["Task"]] = {"math_qa": MathQA}
+MOST_QUOTED = 300  # characters of an error that a task's own code raised
+MOST_REWARD = 1e15
+"""Advantages are computed in float32: squares of deviations overflow above 1.8e19, and nothing would be learnt."""
 _METHODS = {"read": ("path",), "prompt": ("row",), "score": ("completions", "rows")}
 
 
@@ -109,7 +112,14 @@ class LoadedTask:
                 fix="Both must name the same parts; a weight of 0 only logs a part.",
             )
         parts = {name: self._checked_part(name, returned[name], len(completions)) for name in self.weights}
-        return Scores(parts, combine(parts, self.weights))
+        rewards = combine(parts, self.weights)
+        for reward in rewards:
+            if reward is not None and not abs(reward) <= MOST_REWARD:
+                raise NeedsPerson(
+                    f"{self.name}: the weighted sum of the parts is {reward:g}.",
+                    fix="Lower the weights: reward.weights.",
+                )
+        return Scores(parts, rewards)
 
     def _checked_part(self, name: str, values: object, count: int) -> list[float | None]:
         if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
@@ -118,10 +128,10 @@ class LoadedTask:
         if len(numbers) != count:
             raise NeedsPerson(f"{self.name}: part `{name}` has {len(numbers)} numbers for {count} completions.")
         for number in numbers:
-            if number is not None and not (isinstance(number, Real) and math.isfinite(number)):
+            if number is not None and not _is_reward(number):
                 raise NeedsPerson(
                     f"{self.name}: part `{name}` holds {number!r}.",
-                    fix="A reward is a finite number or None.",
+                    fix=f"A reward is None or a number of at most {MOST_REWARD:g}; the usual ones are from 0 to 1.",
                 )
         return [None if number is None else float(number) for number in numbers]
 
@@ -130,10 +140,10 @@ class LoadedTask:
             return getattr(self.task, method)(*arguments)
         except BatonError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             kind = UsageError if method != "score" else NeedsPerson
             raise kind(
-                f"{self.name}: `{method}` failed{_place(error)}: {type(error).__name__}: {error}",
+                f"{self.name}: `{method}` failed{_place(error)}: {_in_a_line(error)}",
                 fix="This is the task's own code: correct it there.",
             ) from error
 
@@ -184,9 +194,9 @@ def _load_own(name: str, file: Path, class_name: str) -> Task:
         )
     try:
         task = found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
-            f"{name} cannot be made{_place(error)}: {type(error).__name__}: {error}",
+            f"{name} cannot be made{_place(error)}: {_in_a_line(error)}",
             fix="The class is called without arguments.",
         ) from error
     for method, arguments in _METHODS.items():
@@ -217,7 +227,7 @@ def _import_file(file: Path) -> Any:
         raise UsageError(f"The task file {file} line {error.lineno} is not Python: {error.msg}.") from None
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"The task file {file} fails on import{_place(error)}: {type(error).__name__}: {error}",
+            f"The task file {file} fails on import{_place(error)}: {_in_a_line(error)}",
             fix=f"`python {file}` shows the whole error.",
         ) from error
     return module
@@ -243,8 +253,20 @@ def _is_weight(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_reward(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and abs(float(value)) <= MOST_REWARD
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
 def _is_message(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
+
+
+def _in_a_line(error: BaseException) -> str:
+    """`KeyError: 'question'`: what somebody else's code raised, however many lines it says it in."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MOST_QUOTED]
 
 
 def _place(error: BaseException) -> str:
