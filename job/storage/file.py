@@ -174,11 +174,12 @@ class FileBucket:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """The bucket's lock. Raises Transient when it is not to be had."""
-        try:
-            fd = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            self.root.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        with _explained(self.root):  # a folder that cannot be used is named itself, not the object in it
+            try:
+                fd = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:
+                _make_root(self.root)
+                fd = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             with self._mutex:
                 _flock(fd, self.root)
@@ -197,6 +198,13 @@ class FileBucket:
             changed.append(changed[-1].parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         return changed
+
+
+def _make_root(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # where nobody can make a folder, such as /proc
+        raise PermissionError(errno.EPERM, "no folder can be made there") from None
 
 
 def _stat(path: Path) -> os.stat_result | None:
