@@ -157,7 +157,7 @@ def test_any_cadence_of_generation_and_accumulation_survives_kills(
         gradient_accumulation_steps=accumulation,
         steps_per_generation=per_generation,
         num_iterations=iterations,
-        max_steps=8,
+        max_steps=8 + per_generation * iterations // accumulation,  # long enough for a second generation
         logging_steps=2,
     )
     kills = (("micro-step", 2), ("publish", 2), ("scored", 1), ("micro-step", 4))
