@@ -24,6 +24,7 @@ from job.agent.supervise import Watch, supervise
 from job.agent.trainer import Trainer, TrainerOrder
 from job.agent.uploader import Uploader, UploadPolicy
 from job.agent.wanted import Wanted, find_wanted, input_path, read_recipe, write_spec_for
+from job.agent.words import beginning_lines, end_lines
 from job.arena import Slot
 from job.errors import BatonError, ExitCode, Fenced, Preempted
 from job.preemption import Notice
@@ -33,7 +34,7 @@ from job.run.heartbeat import Heartbeats
 from job.run.spec import Spec, SpecModel
 from job.settings import to_plain
 from job.storage import open_bucket
-from job.views.progress import Progress, resumed_line
+from job.views.progress import Progress
 
 LAST_WORDS_S = 5.0  # for attempt.json and the journal, when everything that matters is done
 
@@ -129,7 +130,10 @@ class Attempt:
         self.record = LiveRecord(self.bucket, owner, claimed.kind, self.phases, self.resumed_from, machine)
         self.loop.call(self._open)
         self.notice.watch_metadata(settings.attempt.notice_s)
-        self._say_beginning()
+        for line in beginning_lines(self.bucket.uri, claimed, self.restored, self.resumed_from, machine):
+            self.say(line)
+        if self.resumed_from is not None:
+            self.progress.durable(self.resumed_from.step)
 
     def train(self) -> dict[str, Any]:
         """Trains to the last step; what the trainer said when it was finished. Raises Preempted on a notice."""
@@ -182,7 +186,7 @@ class Attempt:
         self.spawner.kill()
         if error is not None:
             error = self._save(error)
-            self._say_end(error)
+            self.say("\n".join(end_lines(error, self.claimed)))
         code = ExitCode.FINISHED if error is None else error.exit_code
         if self.heartbeats is not None:
             self.heartbeats.stop()
@@ -250,20 +254,6 @@ class Attempt:
         self.journal.event("started", step=None if self.restored.snapshot is None else self.restored.snapshot.step)
         self.journal.flush()
 
-    def _say_beginning(self) -> None:
-        assert self.claimed is not None
-        assert self.trainer.checked is not None
-        machine = self.trainer.checked["machine"]
-        if (replaced := self.claimed.replaced) is not None:
-            self.say(f"attempt {self.claimed.owner.head.attempt} takes over from attempt {replaced.attempt}")
-        for what, before, now in self.claimed.changed_machine(machine):
-            self.say(f"warning: another {what} than before ({now}, it was {before}): the last bits may differ")
-        for bad in self.restored.quarantined:
-            self.say(f"warning: {bad.folder} is bad and was left out: {bad.reason}")
-        if self.resumed_from is not None:
-            self.say(resumed_line(self.bucket.uri, self.resumed_from))
-            self.progress.durable(self.resumed_from.step)
-
     def _flush(self, status: Status | None) -> None:
         """Everything in memory becomes durable, then head gets `status`. Raises what the uploader failed with."""
         assert self.claimed is not None
@@ -290,15 +280,6 @@ class Attempt:
         except BatonError as trouble:
             return trouble
         return error
-
-    def _say_end(self, error: BatonError) -> None:
-        if not isinstance(error, Preempted):
-            self.say(f"error: {error}")
-            return
-        checkpoint = None if self.claimed is None else self.claimed.owner.head.checkpoint
-        safe = "nothing had been trained yet" if checkpoint is None else f"safe up to step {checkpoint.step}"
-        self.say(f"{error.what} Everything is {safe}." if checkpoint else f"{error.what} Here {safe}.")
-        self.say("The same command goes on from there.")
 
     def _enter_phase(self, phase: str) -> None:
         self.phases.enter(phase)
