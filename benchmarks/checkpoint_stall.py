@@ -38,6 +38,7 @@ from benchmarks.measure import (
 from benchmarks.pipeline import Ends, Pipeline, Upload
 
 STEP_S = 10.0
+TOKENS = 1  # per completion: a step of 2 s and more with both cores of the machine in docs/benchmarks.md
 WARM_UP_STEPS = 4
 WARM_UP_ROUNDS = 3  # the slots' memory is touched for the first time, once in an attempt
 HELD_GOAL_PERCENT = 0.3
@@ -164,7 +165,7 @@ def train_llama_1b(case: Case) -> Callable[[Ends, Path], list[dict[str, Any]]]:
     def train(ends: Ends, folder: Path) -> list[dict[str, Any]]:
         from benchmarks import workloads
 
-        return _train(workloads.llama_1b_adapter(folder, completion_tokens=3, threads=case.threads), ends, case)
+        return _train(workloads.llama_1b_adapter(folder, completion_tokens=TOKENS, threads=case.threads), ends, case)
 
     return train
 

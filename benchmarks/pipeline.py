@@ -86,6 +86,7 @@ class MeasuredUploader(Uploader):
         self.uploads.append(Upload(begin_s, end_s, newest.step, scored, max(0.0, self._next_s - end_s)))
         self._durable.tell(newest.step, scored, self._next_s)
         self.busy = False
+        self._on_change()  # wakes whoever waits for the end of this
 
 
 @dataclass(frozen=True)
