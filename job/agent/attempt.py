@@ -51,6 +51,7 @@ class Attempt:
     uploader: Uploader | None = None
     heartbeats: Heartbeats | None = None
     record: LiveRecord | None = None
+    told_notice = False
 
     def __init__(self, arguments: Arguments, notice: Notice) -> None:
         self.arguments, self.notice = arguments, notice
@@ -176,6 +177,7 @@ class Attempt:
         owner = self.claimed.owner
         self._enter_phase("result")
         self._flush(Status.FINISHING)
+        self.loop.call(self.journal.flush_metrics, heed="immediate")  # the last row is of after the last checkpoint
         folder = self.scratch / "result"
         self.loop.call(lambda: publish_result(self.bucket, folder, finished["step"]), heed="immediate")
         self.loop.call(lambda: owner.publish(status=Status.FINISHED), heed="immediate")
@@ -294,6 +296,11 @@ class Attempt:
     def _tick(self) -> None:
         if self.heartbeats is not None and self.table.newest is not None:
             self.heartbeats.beat(step=self.table.newest.step)
+        deadline = self.notice.deadline
+        if deadline is not None and not self.told_notice:
+            self.told_notice = True
+            self.journal.event("notice", reason=deadline.reason, left_s=round(deadline.left_s(), 1))
+            self.say(f"{deadline.reason}: {deadline.left_s():.0f} s left; training goes on until the last safe moment")
 
     def _note_durable(self) -> None:
         assert self.uploader is not None
