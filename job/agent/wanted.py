@@ -31,6 +31,8 @@ from job.tasks import task_file
 
 INPUT_KEYS = ("data.train", "data.eval", "task")
 """Settings that name a file of the user's: pinned by hash in the spec."""
+CHECKPOINT_KEYS = ("lora.enabled", "lora.rank", "lora.targets", "train.sync_ref_model")
+"""Settings that say which tensors a checkpoint has; train.beta does too where one of both values is 0."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def find_wanted(bucket: Bucket, arguments: Arguments, asked: Resolved | None, sc
         check_claim(bucket, arguments.attempt)
     allowed = arguments.allow_changed
     settings, changed = _settings(spec, asked, allowed, bucket.uri)
+    if spec is not None and head is not None and head.checkpoint is not None:
+        refuse_unfit(from_plain(spec.recipe), settings)
     accepted = set(changed)
     inputs = {}
     for key in INPUT_KEYS:
@@ -147,6 +151,16 @@ def reconcile(
             fix=f"Use the run's own values, or another --run; to accept the difference: {keys}",
         )
     return asked, tuple(sorted(key for key, _, _ in differences))
+
+
+def refuse_unfit(of_run: Settings, asked: Settings) -> None:
+    """Refuses, accepted or not, a difference with which the run's checkpoints could not be loaded; pure."""
+    for key, old, new in identity_differences(of_run, asked):
+        if key in CHECKPOINT_KEYS or (key == "train.beta" and 0 in (old, new)):
+            raise UsageError(
+                f"{key} is {old!r} in the run, {new!r} here: the run's checkpoints fit the first only.",
+                fix="Use the run's own value, or another --run.",
+            )
 
 
 def pin_input(
@@ -218,8 +232,20 @@ def write_spec_for(bucket: Bucket, wanted: Wanted, model: SpecModel) -> Spec:
         commit=_commit(),
         created_at=time.time(),
     )
-    write_spec(bucket, spec)
+    try:
+        write_spec(bucket, spec)
+    except UsageError:
+        # Two attempts that start at once want the same: which of them goes on is for the claim to say.
+        other = read_spec(bucket)
+        if other is None or _what_counts(other) != _what_counts(spec):
+            raise
+        return other
     return spec
+
+
+def _what_counts(spec: Spec) -> tuple[Any, ...]:
+    """What two revisions have in common when the same weights come of them."""
+    return spec.revision, spec.fingerprint, {key: pinned.sha256 for key, pinned in spec.inputs.items()}, spec.model
 
 
 def _user() -> str:
