@@ -61,9 +61,13 @@ class Process:
         """What it printed on stderr so far."""
         return (self.folder / f"{self.name}.err").read_text(errors="replace")
 
+    def children(self) -> list[int]:
+        """Pids of the agent's own children: the spawner."""
+        return _children_of(self.pid)
+
     def trainer_pid(self) -> int | None:
         """Pid of the trainer, None when there is none right now."""
-        for spawner in _children_of(self.pid):
+        for spawner in self.children():
             for trainer in _children_of(spawner):
                 return trainer
         return None

@@ -1,4 +1,4 @@
-"""What the stories share: a model of 50k parameters, a recipe of 6 steps, and what an uninterrupted run of it ends with."""
+"""What the stories share: a model of 50k parameters, a recipe of 6 steps, and what an untouched run of it ends with."""
 
 import json
 from collections.abc import Iterator
@@ -46,6 +46,16 @@ from pathlib import Path
 from job.tasks import read_jsonl
 
 
+def note_it():
+    if bill := os.environ.get("STORY_BILL"):
+        with open(bill, "a") as file:
+            file.write("bought\\n")
+    if (marker := os.environ.get("STORY_HOLD_GIL")) and not Path(marker).exists():
+        Path(marker).touch()
+        re.match(r"(a+)+$", "a" * 32 + "b")  # minutes of C code that never lets go of the GIL
+        Path(marker + ".done").touch()
+
+
 class Variety:
     """Rewards different letters and short words: any model gets some of it, so that every step changes the weights."""
 
@@ -58,13 +68,8 @@ class Variety:
         return [{"role": "user", "content": row["question"]}]
 
     def score(self, completions, rows):
-        if (bill := os.environ.get("STORY_BILL")) and len(completions) == 32:  # a generation batch to learn from
-            with open(bill, "a") as file:
-                file.write("bought\\n")
-            if (marker := os.environ.get("STORY_HOLD_GIL")) and not Path(marker).exists():
-                Path(marker).touch()
-                re.match(r"(a+)+$", "a" * 32 + "b")  # minutes of C code that never lets go of the GIL
-                Path(marker + ".done").touch()
+        if len(completions) == 32:  # a generation batch to learn from
+            note_it()
         letters = [len(set(text)) / 10 for text in completions]
         return {"letters": letters, "spaces": [text.count(" ") / (1 + len(text)) for text in completions]}
 '''

@@ -66,9 +66,17 @@ def generation() -> None:
 
 
 def scoring() -> None:
+    """Of the second generation batch; evaluations score too and do not count."""
     from job.training.exact import ExactTrainer
 
-    _before(ExactTrainer, "_calculate_rewards", skip=1)
+    original = ExactTrainer._calculate_rewards
+
+    def patched(self: ExactTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.model.training and self._step > 0:
+            here()
+        return original(self, *args, **kwargs)
+
+    ExactTrainer._calculate_rewards = patched
 
 
 def mid_accumulation() -> None:
