@@ -54,39 +54,45 @@ def render(outcome: Outcome) -> RenderableType:
         f"time: {outcome.killed_s:.0f} s with both kills, {outcome.untouched_s:.0f} s without",
         f"look again: baton status {outcome.killed.uri}",
     ]
-    return Group(Text(), attempts_table(outcome), Text(), Text.from_ansi(plot(outcome)), Text(), *map(Text, verdict))
+    caption = "reward by step (mean of 5); a line where an attempt was killed and the next one went on"
+    tables = attempts_table(outcome), phases_table(outcome)
+    return Group(Text(), *tables, Text(caption), Text(plot(outcome)), *map(Text, verdict))
 
 
 def attempts_table(outcome: Outcome) -> Table:
-    """One row per attempt of both runs: how it ended, its steps, its seconds by phase."""
-    runs = [("killed", outcome.killed), ("untouched", outcome.untouched)]
-    phases = list(dict.fromkeys(phase for _, run in runs for attempt in run.attempts for phase in attempt.phases_s))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("run", "attempt", "how it ended", "steps", "lost", *(f"{phase} s" for phase in phases)):
-        table.add_column(name, justify="left" if name in ("run", "how it ended") else "right")
-    for name, run in runs:
+    """One row per attempt of both runs: how it ended, its steps, what had to be made again."""
+    table = _table("attempts", "run", "attempt", "how it ended", "steps", "made again")
+    for name, run in (("killed", outcome.killed), ("untouched", outcome.untouched)):
         ends = [attempt.from_step for attempt in run.attempts[1:]] + [run.durable_step]
         losses = [attempt.lost_steps for attempt in run.attempts[1:]] + [0]
         for attempt, end, lost in zip(run.attempts, ends, losses, strict=True):
-            how = (
-                f"killed by {outcome.kills[attempt.number - 1].signal.name}"
-                if _was_killed(name, attempt.exit_code)
-                else "finished"
-            )
+            how = "finished, exit 0"
+            if attempt.exit_code != ExitCode.FINISHED:
+                saved = "" if attempt.exit_code is None else f", exit {attempt.exit_code}"
+                how = f"{outcome.kills[attempt.number - 1].signal.name}{saved}"
+            table.add_row(name, f"{attempt.number}", how, f"{attempt.from_step} to {end}", f"{lost}")
+    return table
+
+
+def phases_table(outcome: Outcome) -> Table:
+    """One row per attempt of both runs: its seconds by phase, as far as it could tell of them."""
+    runs = (("killed", outcome.killed), ("untouched", outcome.untouched))
+    phases = list(dict.fromkeys(phase for _, run in runs for attempt in run.attempts for phase in attempt.phases_s))
+    table = _table("seconds by phase", "run", "attempt", *phases)
+    for name, run in runs:
+        for attempt in run.attempts:
             spent = (attempt.phases_s.get(phase) for phase in phases)
             table.add_row(
-                name,
-                f"{attempt.number}",
-                how if attempt.exit_code != ExitCode.PREEMPTED else f"{how}, saved, exit 75",
-                f"{attempt.from_step} to {end}",
-                f"{lost}",
-                *("" if seconds is None else f"{seconds:.1f}" for seconds in spent),
+                name, f"{attempt.number}", *("" if seconds is None else f"{seconds:.1f}" for seconds in spent)
             )
     return table
 
 
-def _was_killed(name: str, exit_code: int | None) -> bool:
-    return name == "killed" and exit_code != ExitCode.FINISHED
+def _table(title: str, *columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("run", "how it ended") else "right", no_wrap=True)
+    return table
 
 
 def plot(outcome: Outcome) -> str:
@@ -94,12 +100,12 @@ def plot(outcome: Outcome) -> str:
     import plotext
 
     smooth = [mean(outcome.rewards[max(0, i - 4) : i + 1]) for i in range(len(outcome.rewards))]
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(PLOT_COLUMNS, PLOT_ROWS)
-    plotext.plot(list(range(1, len(smooth) + 1)), smooth, marker="braille")
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(PLOT_COLUMNS, PLOT_ROWS)
+    curve = figure.signal(list(range(1, len(smooth) + 1)), smooth, marker="braille")
+    curve.lines()
+    figure.draw(curve)
     for attempt in outcome.killed.attempts[1:]:
-        plotext.vline(attempt.from_step)
-    plotext.title("mean reward by step (mean of 5); | where an attempt was killed and the next one went on")
-    plotext.xlabel("step")
-    return str(plotext.build())
+        figure.line(attempt.from_step, "vertical")
+    return str(plotext.uncolorize(str(figure.build())))

@@ -31,9 +31,11 @@ class Restored:
         """What attempt.json says of it. Lost are the steps that the owner before told of and that were not durable."""
         if self.snapshot is None or self.snapshot.written is None:
             return None
-        released = before is not None and before.status is Status.RELEASED
-        lost_steps = 0 if released or reached_step is None else max(0, reached_step - self.snapshot.step)
-        return ResumedFrom(step=self.snapshot.step, folder=self.snapshot.written.folder, lost_steps=lost_steps)
+        orderly = before is not None and before.status in (Status.RELEASED, Status.WAITING, Status.FINISHING)
+        lost_steps = 0 if orderly or reached_step is None else max(0, reached_step - self.snapshot.step)
+        return ResumedFrom(
+            step=self.snapshot.step, folder=self.snapshot.written.folder, lost_steps=lost_steps, orderly=orderly
+        )
 
     def drop_bad(self, owner: Owner) -> None:
         """Takes what turned out bad out of head."""

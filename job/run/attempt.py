@@ -15,7 +15,10 @@ class ResumedFrom(Record):
     step: int = Field(ge=0)
     folder: str
     lost_steps: int = Field(default=0, ge=0)
-    """Steps that the attempt before had made and that were not durable."""
+    """Steps that the attempt before told of and that were not durable; they are made again."""
+    orderly: bool = True
+    """Whether the attempt before ended in order, so that nothing was lost. Else there may be more lost steps than
+    its last heartbeat told of."""
 
 
 class Ended(Record):

@@ -123,8 +123,9 @@ def format_line(fields: Fields) -> str:
 def resumed_line(uri: str, resumed: ResumedFrom) -> str:
     """The first line after a resume: where it goes on, and what was lost on the way."""
     lost = "nothing was lost"
-    if resumed.lost_steps:
-        lost = f"steps lost and made again: {resumed.lost_steps}"
+    if not resumed.orderly:
+        known = f", {resumed.lost_steps} or more," if resumed.lost_steps else ""
+        lost = f"what was made after it{known} is made again"
     return printable(f"resumed {uri} from step {resumed.step} ({resumed.folder}): {lost}")
 
 

@@ -99,7 +99,14 @@ def test_without_a_known_end_the_step_stands_alone() -> None:
     ("resumed", "end"),
     [
         (ResumedFrom(step=12, folder="checkpoints/000012-0001-ab"), "nothing was lost"),
-        (ResumedFrom(step=12, folder="checkpoints/000012-0001-ab", lost_steps=2), "steps lost and made again: 2"),
+        (
+            ResumedFrom(step=12, folder="checkpoints/000012-0001-ab", orderly=False),
+            "what was made after it is made again",
+        ),
+        (
+            ResumedFrom(step=12, folder="checkpoints/000012-0001-ab", lost_steps=2, orderly=False),
+            "what was made after it, 2 or more, is made again",
+        ),
     ],
 )
 def test_the_first_line_after_a_resume_says_from_where_and_what_was_lost(resumed: ResumedFrom, end: str) -> None:
