@@ -1,4 +1,4 @@
-"""Proves that `baton demo` tells the truth: it kills where it says, compares real bytes, and says NO when they differ."""
+"""Proves that `baton demo` tells the truth: it kills where it says, and says NO when the bytes differ."""
 
 import dataclasses
 import random
@@ -33,7 +33,7 @@ def status(codes: list[int | None]) -> RunStatus:
         )
         for i, code in enumerate(codes)
     ]
-    return describe("file:///run", None, claims, None, records, None, None, 0.0)
+    return describe("file:///run", None, claims, None, records, {}, None, 0.0)
 
 
 @pytest.fixture
