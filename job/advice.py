@@ -6,6 +6,10 @@ NOT_FINITE_FIX = (
     'Lower train.learning_rate, train.beta or lora.alpha, or set model.dtype = "float32"; '
     "the run is safe up to the step before."
 )
+NO_COMPLETION_FIX = (
+    "The weights of the last step are finite, but too large to go on from: start another run with a lower "
+    'train.learning_rate, train.beta or lora.alpha, or with model.dtype = "float32".'
+)
 
 
 def less_memory(settings: Settings | None) -> str:

@@ -5,7 +5,7 @@ import traceback
 
 import torch
 
-from job.advice import NOT_FINITE_FIX, less_memory
+from job.advice import NO_COMPLETION_FIX, less_memory
 from job.errors import BatonError, NeedsPerson
 from job.settings import Settings
 
@@ -24,7 +24,7 @@ def explain(error: BaseException, settings: Settings | None) -> BatonError:
     if isinstance(error, RuntimeError) and _CANNOT_SAMPLE in str(error):
         return NeedsPerson(
             "The model's output is not finite: no completion can be drawn.",
-            fix=NOT_FINITE_FIX,
+            fix=NO_COMPLETION_FIX,
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return NeedsPerson(
