@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,17 @@ def little_memory() -> None:
         return trainer
 
     job.training.process.build_trainer = patched
+
+
+def killed_in_step_two() -> None:
+    """Whoever trains step 2 is killed there, as by the kernel when memory has run out."""
+    from job.training.exact import ExactTrainer
+
+    step = ExactTrainer.training_step
+
+    def patched(self: ExactTrainer, *args: Any) -> Any:
+        if self.state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *args)
+
+    ExactTrainer.training_step = patched  # type: ignore[method-assign]
