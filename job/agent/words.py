@@ -1,6 +1,10 @@
 """What an attempt says to people at its beginning and at its end; pure."""
 
+import re
 from collections.abc import Mapping
+from typing import Any
+
+from rich.filesize import decimal
 
 from job.agent.claiming import Claimed
 from job.agent.restoring import Restored
@@ -20,6 +24,28 @@ def beginning_lines(
     for what, before, now in claimed.changed_machine(machine):
         lines.append(f"warning: another {what} than before ({now}, it was {before}): the last bits may differ")
     return lines
+
+
+def plan_lines(ready: Mapping[str, Any], slots: int, available_bytes: int | None) -> list[str]:
+    """What is trained, and the memory that its snapshots take; a warning when that is more than there is."""
+    parameters, trained, state_bytes = ready["parameters"], ready["trained_parameters"], ready["state_bytes"]
+    needed_bytes = slots * state_bytes
+    lines = [
+        f"training {trained:,} of {parameters:,} parameters for {ready['max_steps']} steps; "
+        f"{slots} snapshots in memory take {decimal(needed_bytes)} ({decimal(state_bytes)} each)"
+    ]
+    if available_bytes is not None and needed_bytes > available_bytes:
+        lines.append(
+            f"warning: only {decimal(available_bytes)} of memory are available; "
+            "checkpoint.slots = 2 needs less, and so does lora.enabled = true"
+        )
+    return lines
+
+
+def available_memory_bytes(meminfo: str) -> int | None:
+    """MemAvailable of the text of /proc/meminfo (proc(5)), None where it is not told."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024
 
 
 def end_lines(error: BatonError, claimed: Claimed | None) -> list[str]:

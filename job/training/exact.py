@@ -117,6 +117,11 @@ class ExactTrainer(GRPOTrainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
+    def planned_state_bytes(self) -> int:
+        """Bytes of one snapshot once the optimizer has its state: each trained tensor and AdamW's two means of it."""
+        trained = sum(p.nbytes for _, p in self._trained)
+        return 3 * trained + sum(p.nbytes for _, p in self._moving_reference)
+
     def planned_steps(self) -> int:
         """Optimizer steps of the whole run."""
         steps: int = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]

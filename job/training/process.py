@@ -84,7 +84,13 @@ def _live(order: Message, settings: Settings, channel: Channel, slots: Sequence[
     trainer.add_callback(PhaseCallback(channel))
     parameters = sum(p.numel() for p in trainer.model.parameters())
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    channel.send("ready", max_steps=trainer.planned_steps(), parameters=parameters, trained_parameters=trained)
+    channel.send(
+        "ready",
+        max_steps=trainer.planned_steps(),
+        parameters=parameters,
+        trained_parameters=trained,
+        state_bytes=trainer.planned_state_bytes(),
+    )
 
     start = channel.receive()
     assert start.op == "start", start.op
