@@ -30,7 +30,6 @@ from job.preemption import Notice
 from job.run.head import Owner
 from job.storage import open_bucket
 
-ENDLESS_STEPS = 1_000_000
 IDLE_WAIT_S = 60.0
 
 
@@ -146,7 +145,6 @@ class Pipeline:
         journal.open(bucket, 1)
         policy = UploadPolicy(
             fingerprint="",
-            last_step=ENDLESS_STEPS,
             keep_last=2,
             keep_every_steps=None,
             cores=len(os.sched_getaffinity(0)),
