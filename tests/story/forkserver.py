@@ -18,7 +18,7 @@ from pathlib import Path
 
 def serve(path: Path) -> None:
     """Serves until the process is killed."""
-    import job.training.process
+    import job.training.process  # noqa: F401  # every attempt has it then
 
     # As `baton train` does it: a signal that comes before the attempt has its handlers waits for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
