@@ -170,7 +170,6 @@ def main(argv: Sequence[str]) -> None:
 
 def _cases(scratch: Path, *, quick: bool) -> list[Case]:
     """The demo, and a model that is trained as a whole: as much state as an adapter of Llama-3.2-1B has."""
-    from benchmarks.workloads import MOMENT
     from job.training.tiny_model import TinySpec, ensure_tiny, make_tiny
 
     def folder(name: str, spec: TinySpec) -> str:
@@ -181,7 +180,8 @@ def _cases(scratch: Path, *, quick: bool) -> list[Case]:
 
     small = ("train.batch_size_per_device=8", "train.max_completion_tokens=4")
     if quick:
-        return [Case("smoke", (f"model.name={folder('moment', MOMENT)}", "train.cpu_threads=1", *small))]
+        moment = TinySpec(hidden=32, layers=2, heads=2, kv_heads=1, intermediate=64, warmup_steps=0)
+        return [Case("smoke", (f"model.name={folder('moment', moment)}", "train.cpu_threads=1", *small))]
     ensure_tiny()
     large = TinySpec(hidden=512, layers=4, heads=8, kv_heads=4, intermediate=1296, warmup_steps=0)
     return [
