@@ -24,7 +24,7 @@ from job.agent.supervise import Watch, supervise
 from job.agent.trainer import Trainer, TrainerOrder
 from job.agent.uploader import Uploader, UploadPolicy
 from job.agent.wanted import Wanted, find_wanted, input_path, read_recipe, write_spec_for
-from job.agent.words import beginning_lines, end_lines
+from job.agent.words import available_memory_bytes, beginning_lines, end_lines, plan_lines
 from job.arena import Slot
 from job.errors import BatonError, ExitCode, Fenced, Preempted
 from job.preemption import Notice
@@ -140,14 +140,12 @@ class Attempt:
         """Trains to the last step; what the trainer said when it was finished. Raises Preempted on a notice."""
         assert self.claimed is not None
         settings = self.wanted.settings
-        ready = self._start(self.trainer)
         self.uploader = Uploader(
             self.bucket,
             self.claimed.owner,
             self.table,
             UploadPolicy(
                 fingerprint=self.spec.fingerprint,
-                last_step=ready["max_steps"],
                 keep_last=settings.checkpoint.keep_last,
                 keep_every_steps=settings.checkpoint.keep_every_steps,
                 cores=len(os.sched_getaffinity(0)),
@@ -157,12 +155,12 @@ class Attempt:
             self._note_durable,
         )
         self.uploader.start()
-        self.progress.begin(ready["max_steps"])
         watch = Watch(
             loop=self.loop,
             table=self.table,
             uploader=self.uploader,
-            start_trainer=self._restart_trainer,
+            request_trainer=self._request_trainer,
+            begin=self._begin,
             on_tick=self._tick,
             on_crash=self._note_crash,
             hang_timeout_s=settings.attempt.hang_timeout_s,
@@ -227,20 +225,20 @@ class Attempt:
             raise trainer.why_lost()
         return trainer.checked
 
-    def _start(self, trainer: Trainer) -> dict[str, Any]:
-        """Waits for the model, then lets the trainer go on from the newest snapshot in memory."""
-        self.loop.until(lambda: trainer.ready is not None or trainer.is_lost())
+    def _begin(self, trainer: Trainer) -> None:
+        """Waits for the model, then lets the trainer go on from the newest snapshot in memory, unless it is lost."""
+        uploader = self.uploader
+        assert uploader is not None
+        self.loop.until(lambda: trainer.ready is not None or trainer.is_lost() or uploader.error is not None)
         if trainer.ready is None:
-            raise trainer.why_lost()
+            return
+        if uploader.last_step is None:
+            uploader.last_step = trainer.ready["max_steps"]
+            available_bytes = available_memory_bytes(Path("/proc/meminfo").read_text())
+            for line in plan_lines(trainer.ready, len(self.table.slots), available_bytes):
+                self.say(line)
+            self.progress.begin(uploader.last_step)
         self.loop.call(lambda: trainer.start(self.table.newest))
-        return trainer.ready
-
-    def _restart_trainer(self) -> Trainer:
-        """After a crash: another trainer, from memory. The spawner has the imports already."""
-        trainer = self._request_trainer()
-        self._checked(trainer)
-        self._start(trainer)
-        return trainer
 
     def _open(self) -> None:
         """The attempt's first objects in the bucket, and what the restore found, now that it may write."""

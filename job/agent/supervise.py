@@ -30,8 +30,10 @@ class Watch:
     loop: Loop
     table: SlotTable
     uploader: Uploader
-    start_trainer: Callable[[], Trainer]
-    """Forks a trainer, lets it check and start from the newest snapshot in memory."""
+    request_trainer: Callable[[], Trainer]
+    """Forks a trainer, which begins to check and to build the model."""
+    begin: Callable[[Trainer], None]
+    """Waits until it has, then lets it go on from the newest snapshot in memory; returns too when it is lost."""
     on_tick: Callable[[], None]
     on_crash: Callable[[str, int | None], None]
     """How a trainer ended that is started again, and the step it goes on from."""
@@ -42,7 +44,7 @@ class Watch:
 
 
 def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
-    """What the trainer said when it was finished.
+    """What the trainer said when it was finished. The first one given may still build its model.
 
     Raises Preempted on a notice, and what the trainer or the uploader failed with. The trainer is dead when this
     returns or raises.
@@ -51,6 +53,7 @@ def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
     failed_step: int | None = NEVER
     while True:
         try:
+            watch.begin(trainer)
             _follow(watch, trainer, steps)
         finally:
             trainer.kill()
@@ -66,19 +69,20 @@ def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
             raise failure
         step = watch.table.newest.step if watch.table.newest is not None else None
         if step == failed_step:
+            where = "before the first step" if step is None else f"after step {step}"
             if trainer.failure is None and trainer.ended == OUT_OF_MEMORY:
                 raise NeedsPerson(
-                    f"the trainer was killed twice after step {step} ({trainer.ended}): "
+                    f"the trainer was killed twice {where} ({trainer.ended}): "
                     "most likely the machine is out of memory; `dmesg` tells.",
                     fix=watch.less_memory,
                 )
             raise BatonError(
-                f"the trainer failed twice after step {step}: {failure.what}",
+                f"the trainer failed twice {where}: {failure.what}",
                 fix="Nothing is lost: the run resumes there once the cause is mended.",
             )
         failed_step = step
         watch.on_crash(failure.what, step)
-        trainer = watch.start_trainer()
+        trainer = watch.request_trainer()
 
 
 def _follow(watch: Watch, trainer: Trainer, steps: "StepTimes") -> None:

@@ -56,6 +56,7 @@ class Trainer:
         self._on_phase, self._on_rows = on_phase, on_rows
         self._names = order.names
         self._pid: int | None = None
+        self._killed = False
         self._channel: Channel | None = spawner.request_trainer(self)
         loop.listen(self._channel.fileno(), self._receive)
         self._send(
@@ -96,6 +97,8 @@ class Trainer:
     def forked(self, pid: int) -> None:
         """The spawner's word that it runs."""
         self._pid = pid
+        if self._killed:
+            self.kill()
 
     def has_ended(self, exit_code: int) -> None:
         """The spawner's word that it is gone: what it still sent is read first."""
@@ -104,7 +107,8 @@ class Trainer:
         self.ended = describe_exit(exit_code)
 
     def kill(self) -> None:
-        """Kills it wherever it is. What it had published by then counts."""
+        """Kills it wherever it is, also when it has yet to be forked. What it had published by then counts."""
+        self._killed = True
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)

@@ -30,16 +30,15 @@ class UploadPolicy:
     """What the uploader is told once: how checkpoints are hashed, kept and spaced."""
 
     fingerprint: str
-    last_step: int
     keep_last: int
     keep_every_steps: int | None
     cores: int
     trainer_threads: int
 
     def is_kept(self, step: int) -> bool:
-        """Whether this step's checkpoint stays for good, and so deserves a sha256."""
+        """Whether this step's checkpoint stays for good."""
         every = self.keep_every_steps
-        return step == self.last_step or (every is not None and step > 0 and step % every == 0)
+        return every is not None and step > 0 and step % every == 0
 
 
 class Uploader:
@@ -56,6 +55,8 @@ class Uploader:
     ) -> None:
         self.error: BaseException | None = None
         self.done = False
+        self.last_step: int | None = None
+        """Set by whoever knows it, before the first snapshot is published."""
         self._bucket, self._owner, self._table, self._policy = bucket, owner, table, policy
         self._journal, self._on_change = journal, on_change
         self._stopping = threading.Event()
@@ -170,7 +171,8 @@ class Uploader:
         delete_dropped(self._bucket, dropped)
 
     def _save(self, snapshot: Snapshot, scored: tuple[ScoredBatch, ...]) -> CheckpointRef:
-        sha256 = self._stopping.is_set() or self._policy.is_kept(snapshot.step)
+        # It costs too much at every step.
+        sha256 = self._stopping.is_set() or snapshot.step == self.last_step or self._policy.is_kept(snapshot.step)
         owner = self._owner
         if snapshot.written is None:
             snapshot.written = save_checkpoint(
