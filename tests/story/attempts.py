@@ -253,6 +253,10 @@ class Run:
         head = self.head()
         return -1 if head is None or head["checkpoint"] is None else head["checkpoint"]["step"]
 
+    def wait_for_step(self, step: int, attempt: Process) -> None:
+        """Returns when that step is durable, or the attempt has ended."""
+        wait_until(lambda: self.durable_step() >= step or not attempt.lives(), f"step {step}\n{attempt.err}")
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of a kind, of all attempts."""
         rows = []

@@ -2,6 +2,7 @@
 another attempt's is left alone, with the exit code and the line for it.
 """
 
+import json
 import signal
 
 import pytest
@@ -46,6 +47,8 @@ def test_a_run_that_is_not_wanted_any_more_is_saved_and_released(
 
 def test_a_finished_run_is_left_as_it_is(run: Run, reference: str) -> None:
     assert run.finish() == reference
+    rows = (run.bucket / "result/metrics.jsonl").read_text().splitlines()
+    assert "train_loss" in json.loads(rows[-1]), "the row that comes after the last checkpoint"
     before = tree(run.bucket)
     again = run.start()
     assert again.wait() == 0

@@ -6,7 +6,7 @@ Real processes, killed from outside: at places that the process tells of, and at
 import signal
 
 import pytest
-from attempts import Run, random_moments, wait_until, weights_sha256
+from attempts import Run, random_moments, weights_sha256
 
 PLACES = [
     "model_loading",
@@ -52,9 +52,7 @@ def test_random_sigkills_and_sigterms_until_it_is_finished(run: Run, reference: 
     codes = []
     while run.head() is None or run.json("head.json")["status"] != "finished":
         attempt = run.start()
-        before = run.durable_step()
-        target = before + moments.randrange(0, 3)
-        wait_until(lambda: run.durable_step() >= target or not attempt.lives(), "progress")
+        run.wait_for_step(run.durable_step() + moments.randrange(0, 3), attempt)
         for _ in range(moments.randrange(200_000)):
             pass
         if attempt.lives() and len(codes) < 6:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from attempts import ForkServer, Run, random_moments, wait_until, weights_sha256
+from attempts import ForkServer, Run, random_moments, weights_sha256
 
 RECIPES = {
     "full fine-tuning": ["lora.enabled=false"],
@@ -39,7 +39,7 @@ def test_killed_at_random_it_ends_with_the_weights_of_its_own_untouched_run(
     for _ in range(3):
         target = run.durable_step() + moments.randrange(0, 3)
         attempt = run.start()
-        wait_until(lambda target=target: run.durable_step() >= target or not attempt.lives(), "progress")  # noqa: B023
+        run.wait_for_step(target, attempt)
         for _ in range(moments.randrange(300_000)):
             pass
         trainer = attempt.trainer_pid()
