@@ -186,6 +186,7 @@ class Attempt:
         self.spawner.kill()
         if error is not None:
             error = self._save(error)
+            self.progress.close()  # so that the last line on a terminal is this one
             self.say("\n".join(end_lines(error, self.claimed)))
         code = ExitCode.FINISHED if error is None else error.exit_code
         if self.heartbeats is not None:
