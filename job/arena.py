@@ -98,8 +98,11 @@ class Slot:
 
     @classmethod
     def create(cls, name: str) -> "Slot":
-        """A new empty slot. Children that are forked afterwards inherit it."""
-        return cls(os.memfd_create(name, 0))
+        """A new empty slot. Children that are forked afterwards inherit it; programs that these start do not.
+
+        A program that a task has started may outlive the attempt: it would keep gigabytes of memory taken.
+        """
+        return cls(os.memfd_create(name, os.MFD_CLOEXEC))
 
     def view(self, size_bytes: int) -> memoryview:
         """The first `size_bytes` of the slot, writable. Grows the slot where it is smaller."""

@@ -151,6 +151,7 @@ def _serve(channel: Channel, slots: list[Slot], scratch: Path) -> NoReturn:
             data, fds, _, _ = socket.recv_fds(channel.sock, 1, 1)
             if not data:
                 os._exit(0)
+            os.set_inheritable(fds[0], False)  # as Python does by itself for all but received descriptors
             pid = _fork_trainer(channel, fds[0], lambda trainer: run_trainer(trainer, slots, scratch))
             channel.send("forked", pid=pid)
             _, status = os.waitpid(pid, 0)

@@ -34,6 +34,10 @@ def test_a_slot_keeps_what_a_killed_child_wrote() -> None:
     assert bytes(slot.view(5)) == b"state"
 
 
+def test_a_slot_is_for_forked_children_and_not_for_programs_that_they_start() -> None:
+    assert not os.get_inheritable(Slot.create("test").fd)
+
+
 def test_a_slot_grows_and_older_views_stay_valid() -> None:
     slot = Slot.create("test")
     small = slot.view(4)
@@ -89,7 +93,8 @@ def test_a_file_that_safetensors_wrote_is_parsed() -> None:
     tensors = {"a": torch.arange(4, dtype=torch.float32), "b": torch.ones(2, 2, dtype=torch.int64)}
     data = save(tensors, metadata={"format": "pt"})
     index = parse_safetensors_header(data)
-    assert {name: (spec.dtype, spec.shape) for name, spec in index.items()} == {"a": ("F32", (4,)), "b": ("I64", (2, 2))}
+    found = {name: (spec.dtype, spec.shape) for name, spec in index.items()}
+    assert found == {"a": ("F32", (4,)), "b": ("I64", (2, 2))}
     for name, spec in index.items():
         assert data[spec.offset : spec.offset + spec.size_bytes] == tensors[name].numpy().tobytes()
 
