@@ -101,16 +101,18 @@ class Notice:
 
     def _poll_metadata(self, host: str, notice_s: float) -> None:
         import urllib.request  # 50 ms that the handlers, which come first of all, need not wait for
+        from http.client import HTTPException
 
         etag = "0"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know this machine
         while True:
             url = f"http://{host}{METADATA_PATH}?wait_for_change=true&timeout_sec={METADATA_WAIT_S}&last_etag={etag}"
             request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
             try:
-                with urllib.request.urlopen(request, timeout=METADATA_WAIT_S + 10) as reply:
+                with opener.open(request, timeout=METADATA_WAIT_S + 10) as reply:
                     etag = reply.headers.get("ETag", "0")
                     preempted = reply.read().strip().upper() == b"TRUE"
-            except (OSError, ValueError):
+            except (OSError, ValueError, HTTPException):
                 time.sleep(METADATA_PAUSE_S)
                 continue
             if preempted:

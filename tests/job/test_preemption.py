@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -127,10 +128,10 @@ def test_an_earlier_deadline_stays_and_an_immediate_one_replaces_it(notice: Noti
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """Answers as the metadata server does: FALSE, an error, FALSE without a change, then TRUE."""
+    """Answers as the metadata server does: FALSE, an error, no HTTP at all, FALSE without a change, then TRUE."""
 
-    answers = [(200, "FALSE"), (503, ""), (200, "FALSE"), (200, "TRUE")]
-    asked: list[str] = []
+    answers: ClassVar = [(200, "FALSE"), (503, ""), (0, ""), (200, "FALSE"), (200, "TRUE")]
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         if self.headers.get("Metadata-Flavor") != "Google":
@@ -138,6 +139,9 @@ class Metadata(http.server.BaseHTTPRequestHandler):
             return
         type(self).asked.append(self.path)
         status, text = self.answers[min(len(self.asked), len(self.answers)) - 1]
+        if status == 0:
+            self.wfile.write(b"no HTTP\r\n\r\n")
+            return
         self.send_response(status)
         self.send_header("ETag", f"tag{len(self.asked)}")
         self.send_header("Content-Length", str(len(text)))
@@ -148,12 +152,11 @@ class Metadata(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_the_metadata_server_is_polled_until_it_says_preempted(
-    notice: Notice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_metadata_server_is_polled_until_it_says_preempted(notice: Notice, monkeypatch: pytest.MonkeyPatch) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     told = threading.Event()
     notice._wake = told.set
     before_s = time.monotonic()
@@ -164,7 +167,7 @@ def test_the_metadata_server_is_polled_until_it_says_preempted(
     assert deadline is not None
     assert (deadline.reason, deadline.immediate) == ("preemption notice", False)
     assert before_s + 120 <= deadline.at_s <= time.monotonic() + 120
-    assert [path.split("last_etag=")[1] for path in Metadata.asked] == ["0", "tag1", "tag1", "tag3"]
+    assert [path.split("last_etag=")[1] for path in Metadata.asked] == ["0", "tag1", "tag1", "tag1", "tag4"]
     assert all("wait_for_change=true" in path for path in Metadata.asked)
 
 
