@@ -1,6 +1,7 @@
 """Head: who owns the run and which checkpoint is its newest. Its owner writes it, by compare-and-swap."""
 
 import secrets
+import threading
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Self
@@ -88,7 +89,7 @@ def read_head(bucket: Bucket) -> Head | None:
 
 
 class Owner:
-    """The right to write head, from taking it over until somebody newer does. For one thread at a time."""
+    """The right to write head, from taking it over until somebody newer does. Threads that publish take turns."""
 
     def __init__(self, bucket: Bucket, head: Head, generation: int) -> None:
         self.head = head
@@ -97,6 +98,7 @@ class Owner:
         self._generation = generation
         self._uncertain: set[str] = set()
         """write_ids of this owner's writes whose reply was lost."""
+        self._publishing = threading.Lock()
 
     @classmethod
     def take_over(
@@ -134,28 +136,29 @@ class Owner:
         looks into it. Raises Fenced when another owner has written: nothing was changed. Raises Transient
         when it is not known whether the write arrived; the next publish finds out.
         """
-        if kept is None:
-            others = self.head.kept if checkpoint is None else _without(self.head.kept, checkpoint.folder)
-            kept = others if checkpoint is None else (checkpoint, *others)
-        assert checkpoint is None or (kept and kept[0] == checkpoint), "a new checkpoint is the first of kept"
-        before = self.head.checkpoint
-        if before is not None and (not kept or kept[0].step < before.step):
-            assert before.folder in quarantined, "head's step falls only when its checkpoint is quarantined"
-        status = status or self.head.status
-        head = Head(
-            attempt=self.head.attempt,
-            incarnation=self.head.incarnation,
-            status=status,
-            waiting=(waiting or self.head.waiting) if status is Status.WAITING else None,
-            checkpoint=kept[0] if kept else None,
-            kept=tuple(kept),
-            write_id=secrets.token_hex(8),
-            fingerprint=self.head.fingerprint,
-        )
-        held = self.head.kept
-        self._write(head)
-        stays = {ref.folder for ref in kept} | set(quarantined)
-        return tuple(ref for ref in held if ref.folder not in stays)
+        with self._publishing:
+            if kept is None:
+                others = self.head.kept if checkpoint is None else _without(self.head.kept, checkpoint.folder)
+                kept = others if checkpoint is None else (checkpoint, *others)
+            assert checkpoint is None or (kept and kept[0] == checkpoint), "a new checkpoint is the first of kept"
+            before = self.head.checkpoint
+            if before is not None and (not kept or kept[0].step < before.step):
+                assert before.folder in quarantined, "head's step falls only when its checkpoint is quarantined"
+            status = status or self.head.status
+            head = Head(
+                attempt=self.head.attempt,
+                incarnation=self.head.incarnation,
+                status=status,
+                waiting=(waiting or self.head.waiting) if status is Status.WAITING else None,
+                checkpoint=kept[0] if kept else None,
+                kept=tuple(kept),
+                write_id=secrets.token_hex(8),
+                fingerprint=self.head.fingerprint,
+            )
+            held = self.head.kept
+            self._write(head)
+            stays = {ref.folder for ref in kept} | set(quarantined)
+            return tuple(ref for ref in held if ref.folder not in stays)
 
     def _write(self, head: Head) -> None:
         """Swaps head, however often replies are lost. Raises Fenced."""

@@ -58,6 +58,31 @@ def test_only_the_newer_takes_over(bucket: Bucket, attempt: int, incarnation: in
     assert read_head(bucket) == owner.head
 
 
+def test_threads_of_one_owner_that_publish_at_once_do_not_fence_each_other(faulty: FaultyBucket) -> None:
+    owner = Owner.take_over(faulty, 1)
+    first_writes, goes_on = threading.Event(), threading.Event()
+
+    def stop_the_first(number: int, method: str, name: str) -> None:
+        if method == "write" and not first_writes.is_set():
+            first_writes.set()
+            assert goes_on.wait(60)
+
+    faulty.before = stop_the_first
+    ends: list[object] = []
+    first = threading.Thread(target=lambda: ends.append(owner.publish(checkpoint=ref(1))))
+    second = threading.Thread(target=lambda: ends.append(owner.publish(status=Status.RELEASED)))
+    first.start()
+    assert first_writes.wait(60)
+    second.start()
+    goes_on.set()
+    first.join()
+    second.join()
+    head = read_head(faulty)
+    assert head is not None
+    assert ends == [(), ()]
+    assert (head.checkpoint, head.status) == (ref(1), Status.RELEASED)
+
+
 def test_a_zombie_that_publishes_is_fenced_and_changes_nothing(bucket: Bucket) -> None:
     zombie = Owner.take_over(bucket, 1)
     zombie.publish(checkpoint=ref(5))
