@@ -4,6 +4,7 @@ Slots, slot table, uploader with its cadence, owner, journal and event loop are 
 job.agent.spawner would run in the trainer's process is the benchmark's. This process never imports torch.
 """
 
+import math
 import mmap
 import os
 import signal
@@ -125,7 +126,7 @@ class Pipeline:
         for forked in self._forked:
             forked.kill()
         if self.uploader is not None and not self.uploader.done:
-            self.uploader.stop(status=None, give_up_s=time.monotonic())
+            self.uploader.stop(status=None, give_up_s=lambda: -math.inf)  # at the first trouble
             uploader = self.uploader
             self.loop.until(lambda: uploader.done, timeout_s=IDLE_WAIT_S)
         self.scratch.cleanup()

@@ -1,10 +1,12 @@
 """One attempt at the run: the steps of job/__main__.py, each a method, in the order in which they are called."""
 
 import contextlib
+import math
 import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +38,7 @@ from job.settings import to_plain
 from job.storage import open_bucket
 from job.views.progress import Progress
 
+FLUSH_PATIENCE_S = 60.0  # for a bucket out of reach, when the attempt ends with an error that it shall tell
 LAST_WORDS_S = 5.0  # for attempt.json and the journal, when everything that matters is done
 
 
@@ -255,8 +258,12 @@ class Attempt:
         self.journal.event("started", step=None if self.restored.snapshot is None else self.restored.snapshot.step)
         self.journal.flush()
 
-    def _flush(self, status: Status | None) -> None:
-        """Everything in memory becomes durable, then head gets `status`. Raises what the uploader failed with."""
+    def _flush(self, status: Status | None, patience_s: float = math.inf) -> None:
+        """Everything in memory becomes durable, then head gets `status`. Raises what the uploader failed with.
+
+        A bucket out of reach is waited for until the deadline of a notice, also of one that comes meanwhile, and no
+        longer than `patience_s`.
+        """
         assert self.claimed is not None
         owner, uploader = self.claimed.owner, self.uploader
         if uploader is None:
@@ -264,8 +271,13 @@ class Attempt:
                 self.loop.call(lambda: owner.publish(status=status), heed="never")
             return
         if not uploader.done:
-            deadline = self.notice.deadline
-            uploader.stop(status=status, give_up_s=None if deadline is None else deadline.at_s)
+            patient_until_s = time.monotonic() + patience_s
+
+            def give_up_s() -> float:
+                deadline = self.notice.deadline
+                return patient_until_s if deadline is None else min(patient_until_s, deadline.at_s)
+
+            uploader.stop(status=status, give_up_s=give_up_s)
             self.loop.until(lambda: uploader.done, heed="never")
         if uploader.error is not None:
             raise uploader.error
@@ -277,7 +289,7 @@ class Attempt:
         self._enter_phase("flush")
         release = isinstance(error, Preempted) and self.claimed.owner.head.status is Status.RUNNING
         try:
-            self._flush(Status.RELEASED if release else None)
+            self._flush(Status.RELEASED if release else None, FLUSH_PATIENCE_S)
         except BatonError as trouble:
             return trouble
         return error

@@ -1,6 +1,7 @@
 """Makes the newest snapshot durable, behind the trainer: one upload in flight, the newest waiting wins."""
 
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -61,7 +62,7 @@ class Uploader:
         self._journal, self._on_change = journal, on_change
         self._stopping = threading.Event()
         self._final: Callable[[], None] = lambda: None
-        self._give_up_s: float | None = None
+        self._give_up_s: Callable[[], float] = lambda: math.inf
         self._upload_s: deque[float] = deque(maxlen=5)
         self._next_s = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True, name="uploader")
@@ -70,10 +71,11 @@ class Uploader:
         """Begins to upload."""
         self._thread.start()
 
-    def stop(self, *, status: Status | None, give_up_s: float | None) -> None:
+    def stop(self, *, status: Status | None, give_up_s: Callable[[], float]) -> None:
         """Asks for the end: the newest snapshot is made durable, head gets `status` (None: stays), `done` becomes true.
 
-        Trouble outside is waited out until `give_up_s` (time.monotonic()), then it is the error.
+        Trouble outside is waited out until `give_up_s()` (time.monotonic()), then it is the error. Asked
+        after every try, because a notice may come meanwhile.
         """
 
         def final() -> None:
@@ -123,7 +125,7 @@ class Uploader:
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Transient),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=RETRY_WAIT_MAX_S),
-            stop=lambda state: self._give_up_s is not None and time.monotonic() > self._give_up_s,
+            stop=lambda state: time.monotonic() > self._give_up_s(),
             sleep=self._pause,
             before_sleep=lambda state: self._journal.event(
                 "upload_retried", error=str(state.outcome.exception() if state.outcome else None)

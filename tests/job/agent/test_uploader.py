@@ -1,0 +1,60 @@
+"""Proves that an upload waits out trouble with the bucket, and that an ending attempt does not wait for ever."""
+
+import math
+import threading
+import time
+
+from faults import FaultyBucket
+
+from job.agent.journal import Journal
+from job.agent.snapshots import SlotTable, Snapshot
+from job.agent.uploader import Uploader, UploadPolicy
+from job.arena import Slot
+from job.errors import Transient
+from job.run.head import Owner, Status, read_head
+
+POLICY = UploadPolicy(fingerprint="", keep_last=2, keep_every_steps=None, cores=2, trainer_threads=1)
+LIMIT_S = 60.0
+
+
+def uploader_with_a_snapshot(bucket: FaultyBucket) -> tuple[Uploader, threading.Event]:
+    """Not started yet; the event is set whenever its state changes."""
+    table = SlotTable([Slot.create("slot")])
+    table.publish(Snapshot(slot=0, index={}, extra=b"", meta={"global_step": 1}, step=1))
+    changed = threading.Event()
+    return Uploader(bucket, Owner.take_over(bucket, 1), table, POLICY, Journal(), changed.set), changed
+
+
+def test_trouble_that_passes_is_waited_out(faulty: FaultyBucket) -> None:
+    uploader, changed = uploader_with_a_snapshot(faulty)
+    faulty.refuse(2)
+    uploader.stop(status=Status.RELEASED, give_up_s=lambda: math.inf)
+    uploader.start()
+    while not uploader.done:
+        assert changed.wait(LIMIT_S)
+        changed.clear()
+    head = read_head(faulty)
+    assert uploader.error is None
+    assert head is not None
+    assert head.checkpoint is not None
+    assert (head.status, head.checkpoint.step) == (Status.RELEASED, 1)
+
+
+def test_a_notice_that_comes_during_the_last_flush_ends_the_wait(faulty: FaultyBucket) -> None:
+    uploader, changed = uploader_with_a_snapshot(faulty)
+    tried = threading.Event()
+
+    def out_of_reach(number: int, method: str, name: str) -> Transient:
+        tried.set()
+        return Transient("not to be reached")
+
+    faulty.before = out_of_reach
+    give_up_s = math.inf
+    uploader.stop(status=Status.RELEASED, give_up_s=lambda: give_up_s)
+    uploader.start()
+    assert tried.wait(LIMIT_S)
+    assert not uploader.done
+    give_up_s = time.monotonic()
+    assert changed.wait(LIMIT_S)
+    assert uploader.done
+    assert isinstance(uploader.error, Transient)
