@@ -6,6 +6,7 @@ Two processes do the work: this one owns the run in the bucket, its trainer comp
 this process's memory at every step, so whatever happens to the trainer, nothing but the step under way is lost.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -55,6 +56,7 @@ if __name__ == "__main__":
     except Exception:
         traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a pipe or terminal that is gone changes no exit code
+            stream.flush()
     os._exit(code)  # no thread that is left behind in a slow call holds the process up

@@ -1,5 +1,6 @@
 """Text that a model, a judge, a file or another process wrote is hostile wherever it is shown: made harmless here."""
 
+import contextlib
 import sys
 import unicodedata
 
@@ -25,8 +26,9 @@ def printable_lines(text: str) -> list[str]:
 
 def print_error(text: str) -> None:
     """The lines of `text` on stderr, after `error: `. For where there is no Progress to say them."""
-    for line in printable_lines(f"error: {text}"):
-        print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody can read it any more; the exit code still tells
+        for line in printable_lines(f"error: {text}"):
+            print(line, file=sys.stderr)
 
 
 def _harmless(character: str) -> str:

@@ -106,6 +106,12 @@ def test_a_mistake_of_the_user_is_two_short_lines_on_stderr(
     assert shown.err.count("\n") == 2
 
 
+def test_a_mistake_that_nobody_can_read_ends_with_the_same_code() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-P", "-m", "job", "--nonsense"], stderr=full, check=False)
+    assert ended.returncode == 2
+
+
 def test_a_mistake_shows_its_traceback_when_asked(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
