@@ -33,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
                 live(attempt)
             except BatonError as error:
                 return attempt.end(error)
+            except Exception:  # a bug: what is in memory is saved as after any other end
+                return attempt.end(BatonError(traceback.format_exc().rstrip()))
             return attempt.end(None)
     except BatonError as error:
         print_error(str(error))
