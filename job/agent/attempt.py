@@ -335,5 +335,8 @@ class Attempt:
         )
 
     def _leave_at_once(self) -> None:
-        os.write(2, b"\nsecond interrupt: leaving at once; the run goes on from its last durable step.\n")
+        show_cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""  # the moving line had hidden it
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            words = b"second interrupt: leaving at once; the run goes on from its last durable step."
+            os.write(2, show_cursor + b"\n" + words + b"\n")
         os._exit(ExitCode.PREEMPTED)
