@@ -18,7 +18,6 @@ def pytest_configure() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # Two processes with two threads each on two cores ran 4 to 20 times slower than with one each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

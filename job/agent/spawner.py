@@ -134,9 +134,6 @@ def import_failure(missing: bool, what: str) -> BatonError:
 
 def _serve(channel: Channel, slots: list[Slot], scratch: Path) -> NoReturn:
     """The life of the spawner. Never returns."""
-    # Read when torch is loaded. Threads that wait by spinning take the cores from whoever they wait for: two trainers
-    # on two busy cores took 12 s a step with spinning and 0.3 s without, to the same bits (GNU OpenMP, 2026-11-21).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from job.training.process import run_trainer
     except BaseException as error:
