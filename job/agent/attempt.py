@@ -113,9 +113,15 @@ class Attempt:
         model = SpecModel(**self.trainer.checked["model"])
         settings = self.wanted.settings
         self.spec = self.loop.call(lambda: write_spec_for(self.bucket, self.wanted, model))
-        self.claimed = claimed = self.loop.call(
-            lambda: claim(self.bucket, self.arguments.attempt, self.spec.fingerprint)
-        )
+        job = Job(lambda: claim(self.bucket, self.arguments.attempt, self.spec.fingerprint), self.loop.wake)
+        try:
+            self.loop.until(lambda: job.done)
+        except Preempted:
+            # Left behind it would take the run over all the same, and nobody would release it.
+            if self.loop.until(lambda: job.done, timeout_s=LAST_WORDS_S, heed="never"):
+                self.claimed = job.result()
+            raise
+        self.claimed = claimed = job.result()
         owner = claimed.owner
         if owner.head.checkpoint != self.restored.named:  # the predecessor went on after this attempt had looked
             self.restored = self.loop.call(lambda: restore(self.bucket, owner.head, self.table))
