@@ -1,5 +1,6 @@
 """What is wanted of this attempt: the recipe, held against what the run in the bucket already is."""
 
+import errno
 import getpass
 import hashlib
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from job.agent.arguments import Arguments
-from job.errors import UsageError
+from job.errors import NeedsPerson, UsageError
 from job.model_source import TINY, ModelSource, resolve_model
 from job.run.blobs import fetch_blob, put_blob
 from job.run.claims import check_claim, read_claims, refuse_unwanted
@@ -206,6 +207,11 @@ def _copy(key: str, source: Path, target: Path) -> PinnedInput:
     except FileNotFoundError:
         raise UsageError(f"{key}: {source} does not exist.", fix="Give the path of a file that does.") from None
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NeedsPerson(
+                f"disk full: {source} cannot be copied to {target.parent}.",
+                fix="Free space there, or set TMPDIR to a folder on another disk.",
+            ) from None
         raise UsageError(
             f"{key}: {source} cannot be read: {error.strerror}.", fix="Check the path and its rights."
         ) from None

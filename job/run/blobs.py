@@ -54,9 +54,9 @@ def _download(bucket: Bucket, sha256: str, into: Path) -> None:
     info = bucket.stat(name)
     if info is None:
         raise NeedsPerson(f"{bucket.uri}/{name} is missing.", fix="Put it back: it is a file that the run needs.")
-    into.parent.mkdir(parents=True, exist_ok=True)
     temporary = into.with_name(f".{into.name}.{secrets.token_hex(4)}")
     try:
+        into.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w+b") as file:
             found = _fill(bucket, info, file.fileno())
         if found != sha256:
@@ -65,6 +65,10 @@ def _download(bucket: Bucket, sha256: str, into: Path) -> None:
                 fix="Put the right bytes back: it is a file that the run needs.",
             )
         temporary.rename(into)
+    except OSError as error:
+        raise NeedsPerson(
+            f"{into} cannot be written: {error.strerror}.", fix="Free space there, start again."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -73,7 +77,7 @@ def _fill(bucket: Bucket, info: ObjectInfo, fd: int) -> str:
     """Streams a blob into an empty file; returns its sha256."""
     if info.size_bytes == 0:
         return hashlib.sha256().hexdigest()
-    os.ftruncate(fd, info.size_bytes)
+    os.posix_fallocate(fd, 0, info.size_bytes)  # a full disk is an error here, and SIGBUS once the file is mapped
     with mmap.mmap(fd, info.size_bytes) as mapped, memoryview(mapped) as view:
         try:
             bucket.read_into(info.name, view)

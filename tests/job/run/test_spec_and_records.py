@@ -1,7 +1,9 @@
 """Specs, attempt records and blobs: written once, read back whole, damage is named."""
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,19 @@ def test_names_are_parsed_as_they_are_made() -> None:
     assert parse_segment_name("attempts/0001/attempt.json") is None
     assert parse_checkpoint_folder(folder_name(140, 3, "0a1b")) == (140, 3)
     assert parse_checkpoint_folder("checkpoints/else") is None
+
+
+def test_a_disk_without_space_for_a_blob_needs_a_person(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"rows")
+    sha256 = put_blob(bucket, source)
+
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(NeedsPerson, match="copy cannot be written: No space left on device"):
+        fetch_blob(bucket, sha256, tmp_path / "copy")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["source"]
