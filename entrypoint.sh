@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the container runs: says what is missing, then becomes `python -m job`, which gets every signal itself.
 set -euo pipefail
+trap 'exit 75' TERM INT HUP # a signal before python has its own handlers: nothing was changed (docs/design.md, Exit codes)
 
 missing() { # exit codes as in docs/design.md: 2 for the caller, 3 for whoever built the image
     echo "entrypoint: $2" >&2

@@ -89,6 +89,13 @@ def test_the_entry_point_says_that_python_is_missing(tmp_path: Path) -> None:
     assert "no python on PATH" in result.stderr
 
 
+def test_a_signal_before_the_entry_point_has_become_the_job_gives_75(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    python.chmod(0o755)
+    assert run("./entrypoint.sh", PATH=f"{tmp_path}:{os.environ['PATH']}").returncode == 75
+
+
 @pytest.mark.needs_system("shellcheck")
 def test_the_shell_scripts_are_sound() -> None:
     scripts = [*(ROOT / "tools").glob("*.sh"), ROOT / "entrypoint.sh", ROOT / ".ci" / "run"]
