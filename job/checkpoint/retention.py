@@ -33,7 +33,7 @@ def kept_after(
 def delete_dropped(bucket: Bucket, dropped: Iterable[CheckpointRef]) -> None:
     """Deletes checkpoints that the owner's own successful head write has dropped, their MANIFEST first.
 
-    Raises Transient; what is left then is garbage that a later attempt collects.
+    Raises Transient; what is left then is `garbage`.
     """
     for ref in dropped:
         delete_folder(bucket, ref.folder)
