@@ -240,6 +240,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures and reports."""
     parser = options(__doc__ or "")
     parser.add_argument("--rounds", type=int, default=25, help="checkpoints of each kind with the large adapter")
+    parser.add_argument("--threads", type=int, choices=[1, 2], help="2: no core free, 1: one; both when not given")
     parser.add_argument("--only", choices=["demo", "adapter"], help="one of the two loops")
     given = parser.parse_args(argv)
     hold_to_cores()
@@ -257,7 +258,7 @@ def _cases(
         return [(Case("smoke", 1, 3), train_moment)]
     warn_if_busy()
     cases = []
-    for threads in (CORES, CORES - 1):
+    for threads in (CORES, CORES - 1) if given.threads is None else (given.threads,):
         if given.only != "adapter":
             cases.append((Case("demo", threads, 4 * given.rounds), train_demo))
         if given.only != "demo":

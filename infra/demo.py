@@ -81,6 +81,8 @@ def tell(folder: Path, seed: int, say: Callable[[str], None]) -> Outcome:
     recipe = ROOT / RECIPE
     if not recipe.is_file():
         raise UsageError(f"there is no {recipe}.", fix="`baton demo` runs in a clone of the repository.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty.", fix="Name another folder; the demo begins two runs of its own.")
     from job.settings import load_settings
 
     max_steps = load_settings(recipe, (), {}, None).settings.train.max_steps

@@ -20,7 +20,7 @@ SIGNAL_GRACE_S = 10.0  # Docker's default between SIGTERM and SIGKILL (docs.dock
 FIRMWARE = Path("/sys/class/dmi/id/product_name")  # "Google Compute Engine" on a VM of Google Cloud
 METADATA_PATH = "/computeMetadata/v1/instance/preempted"
 METADATA_WAIT_S = 60  # length of one long poll
-METADATA_PAUSE_S = 1.0  # pause after an error; a long poll that answers needs none
+METADATA_PAUSE_S = 1.0  # after an error, and between answers that come at once though nothing changed
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class Notice:
                     etag = reply.headers.get("ETag", "0")
                     preempted = reply.read().strip().upper() == b"TRUE"
             except (OSError, ValueError, HTTPException):
-                time.sleep(METADATA_PAUSE_S)
-                continue
+                preempted = False
             if preempted:
                 self.announce("preemption notice", left_s=notice_s, immediate=False)
                 return
+            time.sleep(METADATA_PAUSE_S)
 
 
 def install() -> Notice:

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from infra.cli.output import print_json, print_table
 from job.settings import Resolved, fingerprint, flatten, load_settings, to_plain
+from job.settings.docs import help_lines
 
 app = typer.Typer(add_completion=False)
+SETTINGS = "\n\n".join(["The settings:", *map(escape, help_lines())])
 
 
-@app.command()
+@app.command(epilog=SETTINGS)
 def config(
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="Recipe TOML; without one only the other sources count.")

@@ -1,6 +1,8 @@
 """`baton demo`: the whole story on this machine, and what came of it."""
 
+import io
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,6 +29,7 @@ def demo(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the moments of the kills (default: another each time).")
     ] = None,
+    svg: Annotated[Path | None, typer.Option(help="Write what came of it as a picture too.")] = None,
 ) -> None:
     """The whole story on this machine: train, be killed, resume, compare the weights. Takes about 3 minutes.
 
@@ -36,9 +39,20 @@ def demo(
     seed = random.randrange(1 << 32) if seed is None else seed
     talk = Console(stderr=True, highlight=False, soft_wrap=True)
     talk.print(f"A tiny model learns sums by GRPO; about 3 minutes on 2 cores. Kills by seed {seed}.", markup=False)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # so that the attempt, which has a session of its own, is ended too
     outcome = tell(folder, seed, lambda line: talk.print(line, markup=False))
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(render(outcome))
+    out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    out.print(render(outcome))
+    if svg is not None:
+        picture = Console(width=PLOT_COLUMNS, record=True, file=io.StringIO(), highlight=False)
+        picture.print(render(outcome))
+        picture.save_svg(str(svg), title="baton demo")
     raise typer.Exit(ExitCode.FINISHED if outcome.identical and outcome.rise >= RISE else ExitCode.BUG)
+
+
+def _end(number: int, frame: object) -> None:
+    raise typer.Exit(128 + number)
 
 
 def render(outcome: Outcome) -> RenderableType:

@@ -3,9 +3,7 @@
 import contextlib
 import math
 import os
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +18,16 @@ from job.agent.phases import PhaseClock
 from job.agent.record import LiveRecord
 from job.agent.restoring import Restored, restore
 from job.agent.result import publish_result
+from job.agent.scratch import Scratch
 from job.agent.snapshots import MOST_SLOTS, SlotTable, slots_for
 from job.agent.spawner import Spawner
 from job.agent.supervise import Watch, supervise
 from job.agent.trainer import Trainer, TrainerOrder
 from job.agent.uploader import Uploader, UploadPolicy
 from job.agent.wanted import Wanted, find_wanted, input_path, read_recipe, write_spec_for
-from job.agent.words import available_memory_bytes, beginning_lines, end_lines, plan_lines
+from job.agent.words import available_memory_bytes, beginning_lines, end_lines, kl_is_news, kl_line, plan_lines
 from job.arena import Slot
-from job.errors import BatonError, ExitCode, Fenced, Preempted
+from job.errors import BatonError, ExitCode, Fenced, Preempted, error_for
 from job.preemption import Notice
 from job.run.attempt import ResumedFrom
 from job.run.head import Status
@@ -55,6 +54,7 @@ class Attempt:
     heartbeats: Heartbeats | None = None
     record: LiveRecord | None = None
     told_notice = False
+    told_kl: float | None = None
 
     def __init__(self, arguments: Arguments, notice: Notice) -> None:
         self.arguments, self.notice = arguments, notice
@@ -64,7 +64,8 @@ class Attempt:
         self.journal = Journal()
         self.progress = Progress(stream=sys.stderr)
         slots = [Slot.create(f"slot{i}") for i in range(MOST_SLOTS)]
-        self.scratch = Path(tempfile.mkdtemp(prefix="baton-"))
+        self._scratch = Scratch()
+        self.scratch = self._scratch.path
         self.spawner = Spawner.start(notice, slots, self.scratch)  # before any thread exists
         self.table = SlotTable(slots)
         self.loop = Loop(notice)
@@ -79,7 +80,7 @@ class Attempt:
     ) -> None:
         self.spawner.kill()
         self.progress.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._scratch.remove()
 
     # --- the steps -----------------------------------------------------------------------------------------------
 
@@ -163,7 +164,7 @@ class Attempt:
             self.journal,
             self._note_durable,
         )
-        self.uploader.start()
+        self.uploader.start(spare={bad.folder for bad in self.restored.quarantined})
         watch = Watch(
             loop=self.loop,
             table=self.table,
@@ -296,8 +297,13 @@ class Attempt:
         release = isinstance(error, Preempted) and self.claimed.owner.head.status is Status.RUNNING
         try:
             self._flush(Status.RELEASED if release else None, FLUSH_PATIENCE_S)
+        except Fenced as fenced:
+            return fenced
         except BatonError as trouble:
-            return trouble
+            what = f"{error.what} And what is in memory could not be saved: {trouble.what}"
+            # A notice promises that everything is safe; any other ending keeps its own class.
+            code = trouble.exit_code if isinstance(error, Preempted) else error.exit_code
+            return error_for(code, what, trouble.fix if isinstance(error, Preempted) else error.fix)
         return error
 
     def _enter_phase(self, phase: str) -> None:
@@ -309,6 +315,9 @@ class Attempt:
         self.journal.metrics(rows)
         for row in rows:
             self.progress.row(row)
+            if kl_is_news(row, self.wanted.settings.train.kl_warning, self.told_kl):
+                self.told_kl = row["kl"]
+                self.say(kl_line(row))
 
     def _tick(self) -> None:
         if self.heartbeats is not None and self.table.newest is not None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping
 
@@ -28,6 +29,7 @@ class LiveRecord:
     ) -> None:
         self._bucket, self._owner, self._phases = bucket, owner, phases
         self._written_s = 0.0
+        self._lock = threading.Lock()
         self._record = AttemptRecord(
             number=owner.head.attempt,
             incarnation=owner.head.incarnation,
@@ -45,9 +47,10 @@ class LiveRecord:
             self.write()
 
     def write(self) -> None:
-        """As things stand."""
-        self._written_s = time.monotonic()
-        write_record(self._bucket, self._record.model_copy(update={"phases": self._phases.seconds()}))
+        """As things stand. After the last word nothing more, also from a thread that was left behind."""
+        with self._lock:
+            if self._record.ended is None:
+                self._write()
 
     def end(self, exit_code: int, error: BatonError | None) -> None:
         """The last word."""
@@ -58,5 +61,10 @@ class LiveRecord:
             step=None if checkpoint is None else checkpoint.step,
             at_s=time.time(),
         )
-        self._record = self._record.model_copy(update={"ended": ended})
-        self.write()
+        with self._lock:
+            self._record = self._record.model_copy(update={"ended": ended})
+            self._write()
+
+    def _write(self) -> None:
+        self._written_s = time.monotonic()
+        write_record(self._bucket, self._record.model_copy(update={"phases": self._phases.seconds()}))

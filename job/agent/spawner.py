@@ -98,6 +98,7 @@ class Spawner:
                     self._trainer.forked(message.fields["pid"])
                 elif message.op == "ended" and self._trainer is not None:
                     self._read_output(loop)
+                    self._flush_line()
                     self._trainer.has_ended(message.fields["exit_code"])
                 elif message.op == "failed":
                     self.failure = import_failure(message.fields["missing"], message.fields["what"])
@@ -121,6 +122,12 @@ class Spawner:
         for line in lines:
             self._on_line(line.decode(errors="replace"))
 
+    def _flush_line(self) -> None:
+        """The last words of a process that died in the middle of a line."""
+        if self._line:
+            self._on_line(self._line.decode(errors="replace"))
+            self._line = b""
+
 
 def import_failure(missing: bool, what: str) -> BatonError:
     """Why the trainer's libraries cannot be imported."""
@@ -143,7 +150,6 @@ def _serve(channel: Channel, slots: list[Slot], scratch: Path) -> NoReturn:
             channel.send("failed", missing=missing, what=what)
         os._exit(1)
     try:
-        channel.send("ready")
         while True:
             data, fds, _, _ = socket.recv_fds(channel.sock, 1, 1)
             if not data:
@@ -187,4 +193,9 @@ def _die_with(parent_pid: int) -> None:
 
 def describe_exit(exit_code: int) -> str:
     """A trainer's end in words: "signal SIGSEGV", "exit code 1"."""
-    return f"signal {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
+    return f"signal {signal_name(-exit_code)}" if exit_code < 0 else f"exit code {exit_code}"
+
+
+def signal_name(number: int) -> str:
+    """SIGSEGV and the like; the number of a real-time signal, which has no name."""
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)

@@ -1,11 +1,12 @@
 """Makes the newest snapshot durable, behind the trainer: one upload in flight, the newest waiting wins."""
 
+import contextlib
 import json
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import tenacity
@@ -14,10 +15,11 @@ from job.agent.cadence import pause_s
 from job.agent.journal import Journal
 from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
 from job.arena import safetensors_header
-from job.checkpoint.retention import delete_dropped, kept_after
+from job.checkpoint.retention import delete_dropped, delete_folder, garbage, kept_after
 from job.checkpoint.save import save_addition, save_checkpoint
-from job.errors import Transient
+from job.errors import BatonError, Transient
 from job.run.head import CheckpointRef, Owner, Status
+from job.run.layout import CHECKPOINTS
 from job.storage import Bucket, Buffer
 
 STATE, EXTRA, META = "state.safetensors", "extra.safetensors", "meta.json"
@@ -65,10 +67,12 @@ class Uploader:
         self._give_up_s: Callable[[], float] = lambda: math.inf
         self._upload_s: deque[float] = deque(maxlen=5)
         self._next_s = 0.0
+        self._spare: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, daemon=True, name="uploader")
 
-    def start(self) -> None:
-        """Begins to upload."""
+    def start(self, *, spare: Collection[str] = ()) -> None:
+        """Begins to upload, after collecting what dead attempts left; folders in `spare` stay for whoever looks."""
+        self._spare = frozenset(spare)
         self._thread.start()
 
     def stop(self, *, status: Status | None, give_up_s: Callable[[], float]) -> None:
@@ -96,8 +100,17 @@ class Uploader:
         """How long making the newest snapshot durable takes, from the last few uploads (sha256 comes on top: x 1.5)."""
         return 1.5 * max(self._upload_s, default=1.0)
 
+    def _collect_garbage(self) -> None:
+        """Deletes what attempts that were killed in an upload left behind. The next attempt tries again."""
+        with contextlib.suppress(BatonError):
+            names = [info.name for info in self._bucket.list(CHECKPOINTS)]
+            for folder in set(garbage(self._owner.head, names)) - self._spare:
+                delete_folder(self._bucket, folder)
+                self._journal.event("garbage_deleted", folder=folder)
+
     def _run(self) -> None:
         try:
+            self._collect_garbage()
             while not self._stopping.is_set():
                 self._wait_for_work()
                 if not self._stopping.is_set():

@@ -48,6 +48,20 @@ def available_memory_bytes(meminfo: str) -> int | None:
     return None if found is None else int(found[1]) * 1024
 
 
+def kl_is_news(row: Mapping[str, Any], limit: float | None, told: float | None) -> bool:
+    """Whether a row's KL is to be warned of: above the limit, and twice what was last told."""
+    kl = row.get("kl")
+    return limit is not None and isinstance(kl, float) and kl > max(limit, 2 * (told or 0.0))
+
+
+def kl_line(row: Mapping[str, Any]) -> str:
+    """The warning."""
+    return (
+        f"warning: at step {row.get('step')} the model is {row['kl']:.2f} nats per token away from where it began "
+        "(KL, train.kl_warning); a higher train.beta or a lower train.learning_rate holds it nearer"
+    )
+
+
 def end_lines(error: BatonError, claimed: Claimed | None) -> list[str]:
     """Why it ended, and what is safe."""
     if not isinstance(error, Preempted):

@@ -62,6 +62,16 @@ def render() -> str:
     return "\n".join(lines) + "\n"
 
 
+def help_lines() -> list[str]:
+    """One line per setting, for a terminal: name, what it is, values, default."""
+    lines = []
+    for key in all_keys().values():
+        values = _values(key.field).replace("\\|", "|").replace("`", "")
+        default = _default(key.field).replace("`", "")
+        lines.append(f"{key.name}: {(key.field.description or '').replace('`', '')} ({values}; {default})")
+    return lines
+
+
 def main(argv: Sequence[str]) -> int:
     """Writes the page, or with --check compares it."""
     page = render()

@@ -108,6 +108,8 @@ class Train(Section):
     """Tokens after which a completion is cut."""
     beta: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL term that holds the model near its start; 0: no reference model."""
+    kl_warning: Annotated[float | None, Field(gt=0), OPERATIONAL] = 0.5
+    """KL from the start, in nats per token, above which a warning is said; needs `train.beta` > 0; `none`: never."""
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Clipping range of the probability ratio."""
     loss_type: Literal["dapo", "grpo", "bnpo", "dr_grpo"] = "dapo"

@@ -162,7 +162,7 @@ class FileBucket:
             if not self._swept:
                 self._swept = True
                 _sweep(folder)
-            path = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+            path = folder / f"{_process()}-{secrets.token_hex(8)}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
@@ -278,7 +278,7 @@ def _sync_folder(folder: Path) -> None:
 def _sweep(folder: Path) -> None:
     """Removes temporary files that nobody holds locked: their writer is dead. For whoever holds the lock."""
     for path in folder.iterdir():
-        if path.name.startswith(f"{os.getpid()}-"):  # on NFS a process does not see its own locks
+        if path.name.startswith(f"{_process()}-"):  # on NFS a process does not see its own locks
             continue
         fd = os.open(path, os.O_RDWR)
         try:
@@ -288,6 +288,12 @@ def _sweep(folder: Path) -> None:
             pass
         finally:
             os.close(fd)
+
+
+def _process() -> str:
+    """This process: its pid, which is 1 in every container, and when it started (proc(5), field 22 of stat)."""
+    stat = Path("/proc/self/stat").read_text()
+    return f"{os.getpid()}.{stat.rpartition(')')[2].split()[19]}"
 
 
 def _flock(fd: int, root: Path) -> None:

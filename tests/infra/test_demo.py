@@ -1,6 +1,7 @@
 """Proves that `baton demo` tells the truth: it kills where it says, and says NO when the bytes differ."""
 
 import dataclasses
+import io
 import random
 import signal
 import subprocess
@@ -51,7 +52,7 @@ def outcome() -> Outcome:
 
 
 def shown(outcome: Outcome, columns: int = 80) -> str:
-    console = Console(width=columns, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123  # lives as long
+    console = Console(width=columns, record=True, file=io.StringIO())
     console.print(render(outcome))
     return console.export_text()
 

@@ -27,6 +27,7 @@ OPERATIONAL = {
     "checkpoint.keep_last",
     "checkpoint.keep_every_steps",
     "checkpoint.slots",
+    "train.kl_warning",
     "attempt.heartbeat_s",
     "attempt.hang_timeout_s",
     "attempt.notice_s",
