@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     times = 2 if given.quick else 10
     if not given.quick:
         warn_if_busy()
-    with tempfile.TemporaryDirectory(prefix="baton-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         run = (Path(folder) / "run").as_uri()
         bucket = open_bucket(run)
         Owner.take_over(bucket, claim_process(bucket, "here", 1)[0].number)

@@ -112,7 +112,7 @@ class Pipeline:
         self.table = SlotTable([Slot.create(f"slot{i}") for i in range(MOST_SLOTS)])
         self.durable = Durable()
         self.loop = Loop(Notice(*socket.socketpair()))  # nobody announces anything: Ctrl-C stays Python's
-        self.scratch = tempfile.TemporaryDirectory(prefix="baton-benchmark-")
+        self.scratch = tempfile.TemporaryDirectory(prefix="benchmark-")
         self._threads = threads
         self._forked: list[Forked] = []
         self.uploader: MeasuredUploader | None = None

@@ -158,7 +158,7 @@ def main(argv: Sequence[str]) -> None:
     hold_to_cores()
     if not given.quick:
         warn_if_busy()
-    with tempfile.TemporaryDirectory(prefix="baton-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         scratch = Path(folder)
         measured = []
         for case in _cases(scratch, quick=given.quick):
