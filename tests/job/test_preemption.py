@@ -20,7 +20,8 @@ from job.preemption import Notice, install, metadata_host
 
 ROOT = Path(__file__).parents[2]
 BUSY = """
-import os, re, sys, threading
+import os, re, signal, sys, threading
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)  # whatever runs the tests did
 from job import preemption
 notice = preemption.install()
 told = threading.Event()
@@ -66,6 +67,14 @@ def test_each_signal_means_now(number: signal.Signals) -> None:
         assert child.wait(30) == 75
         assert child.stdout is not None
         assert child.stdout.readline() == f"{number.name} True\n"
+
+
+def test_a_hang_up_is_ignored_under_nohup() -> None:
+    with process("stay", "nohup") as child:
+        child.send_signal(signal.SIGHUP)
+        child.send_signal(signal.SIGTERM)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "SIGTERM True\n"
 
 
 def test_a_signal_is_kept_while_c_code_holds_the_gil() -> None:
