@@ -64,6 +64,7 @@ def _become_attempt(request: dict, fds: list[int], ours: list[socket.socket]) ->
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the tests run under nohup
         os.setsid()
         for sock in ours:
             sock.close()
