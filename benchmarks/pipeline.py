@@ -5,6 +5,7 @@ job.agent.spawner would run in the trainer's process is the benchmark's. This pr
 """
 
 import math
+import ctypes
 import mmap
 import os
 import signal
@@ -22,7 +23,7 @@ from typing import Any, NoReturn, Self, cast
 from job.agent.journal import Journal
 from job.agent.loop import Loop
 from job.agent.snapshots import MOST_SLOTS, SlotTable
-from job.agent.spawner import Spawner
+from job.agent.spawner import PR_SET_PDEATHSIG, Spawner
 from job.agent.trainer import Trainer, TrainerOrder
 from job.agent.uploader import Uploader, UploadPolicy
 from job.arena import Channel, Slot
@@ -202,8 +203,12 @@ class Forked:
     def request_trainer(self, trainer: Trainer) -> Channel:
         """Forks it."""
         ours, theirs = Channel.pair()
+        parent_pid = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a benchmark that is killed leaves nothing
+            if os.getppid() != parent_pid:
+                os._exit(1)
             ours.close()
             self.turns.close()
             _live(Ends(theirs, self._pipeline.table.slots, self._pipeline.durable, self._their_turns), self._work)
