@@ -4,8 +4,8 @@ Slots, slot table, uploader with its cadence, owner, journal and event loop are 
 job.agent.spawner would run in the trainer's process is the benchmark's. This process never imports torch.
 """
 
-import math
 import ctypes
+import math
 import mmap
 import os
 import signal
