@@ -8,8 +8,9 @@ from pathlib import Path
 
 from job.errors import NeedsPerson
 
-PREFIX = "baton-"
-UNLOCKED_PREFIX = ".baton-new-"  # on its way to being locked: nobody takes it for a leftover
+PREFIX = "baton-attempt-"
+MARK = ".baton-scratch"
+"""A file in every such folder, and in no other: nothing without it is ever deleted. Its lock says that the attempt lives."""
 
 
 class Scratch:
@@ -18,10 +19,10 @@ class Scratch:
     def __init__(self) -> None:
         try:
             _sweep(Path(tempfile.gettempdir()))
-            made = Path(tempfile.mkdtemp(prefix=UNLOCKED_PREFIX))
-            self._fd = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))  # a name that no sweep looks at
+            self._fd = os.open(made / MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX)
-            self.path = made.rename(made.with_name(made.name.replace(UNLOCKED_PREFIX, PREFIX)))
+            self.path = made.rename(made.with_name(made.name.removeprefix(".")))
         except OSError as error:
             raise NeedsPerson(
                 f"no temporary folder can be made: {error.strerror or error}.",
@@ -35,17 +36,17 @@ class Scratch:
 
 
 def _sweep(folder: Path) -> None:
-    """Deletes the folders of this user's attempts that are dead: those that can be locked."""
-    for path in folder.glob(f"{PREFIX}*"):
+    """Deletes the folders of this user's attempts that are dead: those whose mark can be locked."""
+    for mark in folder.glob(f"{PREFIX}*/{MARK}"):
         try:
-            if path.stat().st_uid != os.getuid():
+            if mark.lstat().st_uid != os.getuid() or mark.parent.is_symlink():
                 continue
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:  # gone meanwhile, or no folder
+            fd = os.open(mark, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # gone meanwhile
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(mark.parent, ignore_errors=True)
         except BlockingIOError:
             continue
         finally:

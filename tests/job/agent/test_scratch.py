@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from job.agent.scratch import Scratch
+from job.agent.scratch import MARK, Scratch
 from job.errors import NeedsPerson
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +61,24 @@ def test_that_of_an_attempt_that_lives_is_left_alone(temporary: Path) -> None:
     assert (living / "data").read_text() == "copy"
     child.kill()
     child.wait()
+
+
+@pytest.mark.parametrize("name", ["baton-mine", "baton-attempt-mine", "baton-benchmark-1"])
+def test_a_folder_of_somebody_else_is_never_touched_whatever_its_name(temporary: Path, name: str) -> None:
+    run = temporary / name / "runs" / "x"
+    run.mkdir(parents=True)
+    (run / "head.json").write_text("{}")
+    Scratch().remove()
+    assert (run / "head.json").read_text() == "{}"
+
+
+def test_a_link_to_a_folder_is_not_followed(temporary: Path) -> None:
+    elsewhere = temporary / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / MARK).touch()
+    (temporary / "baton-attempt-link").symlink_to(elsewhere)
+    Scratch().remove()
+    assert (elsewhere / MARK).exists()
 
 
 def test_a_place_that_cannot_be_written_needs_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
