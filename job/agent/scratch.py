@@ -10,7 +10,7 @@ from job.errors import NeedsPerson
 
 PREFIX = "baton-attempt-"
 MARK = ".baton-scratch"
-"""A file in every such folder, and in no other: nothing without it is ever deleted. Its lock says that the attempt lives."""
+"""A file in every such folder and in no other: nothing without it is ever deleted. Its lock: the attempt lives."""
 
 
 class Scratch:
