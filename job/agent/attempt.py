@@ -30,7 +30,7 @@ from job.arena import Slot
 from job.errors import BatonError, ExitCode, Fenced, Preempted, error_for
 from job.preemption import Notice
 from job.run.attempt import ResumedFrom
-from job.run.head import Status
+from job.run.head import Head, Status
 from job.run.heartbeat import Heartbeats
 from job.run.spec import Spec, SpecModel
 from job.settings import to_plain
@@ -97,9 +97,7 @@ class Attempt:
     def restore(self) -> None:
         """Brings the newest good checkpoint into memory, while the spawner imports."""
         self.phases.enter("restore")
-        head = self.wanted.head
-        self.restored = self.loop.call(lambda: restore(self.bucket, head, self.table))
-        self.table.newest = self.restored.snapshot
+        self._restore_from(self.wanted.head)
 
     def check(self) -> None:
         """Lets a trainer validate model, task and data. Raises what it refuses; nothing has been changed yet."""
@@ -125,8 +123,7 @@ class Attempt:
         self.claimed = claimed = job.result()
         owner = claimed.owner
         if owner.head.checkpoint != self.restored.named:  # the predecessor went on after this attempt had looked
-            self.restored = self.loop.call(lambda: restore(self.bucket, owner.head, self.table))
-            self.table.newest = self.restored.snapshot
+            self._restore_from(owner.head)
         self.heartbeats = Heartbeats(
             self.bucket,
             owner.head.attempt,
@@ -218,6 +215,10 @@ class Attempt:
         """A line for people: on stderr, and in the run's log."""
         self.progress.say(line)
         self.journal.log(line)
+
+    def _restore_from(self, head: Head | None) -> None:
+        self.restored = self.loop.call(lambda: restore(self.bucket, head, self.table))
+        self.table.newest = self.restored.snapshot
 
     def _request_trainer(self) -> Trainer:
         settings, inputs = self.wanted.settings, self.wanted.inputs

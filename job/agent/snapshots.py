@@ -57,7 +57,6 @@ class SlotTable:
     slots: list[Slot]
     newest: Snapshot | None = None
     writing: Snapshot | None = None
-    filling: int | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def slot_to_fill(self) -> int:
@@ -69,13 +68,12 @@ class SlotTable:
                 assert self.newest is not None
                 assert self.newest is not self.writing
                 free, self.newest = [self.newest.slot], self.writing
-            self.filling = free[0]
             return free[0]
 
     def publish(self, snapshot: Snapshot) -> None:
         """The slot being filled is complete: it is the newest from now on."""
         with self.changed:
-            self.newest, self.filling = snapshot, None
+            self.newest = snapshot
             self.changed.notify_all()
 
     def publish_scored(self, scored: tuple[ScoredBatch, ...]) -> None:
