@@ -11,26 +11,18 @@ precondition was checked. The lock is held for that moment only, never while dat
 
 import contextlib
 import errno
-import fcntl
 import os
-import secrets
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from stat import S_ISDIR
 from urllib.parse import quote, unquote
 
-import tenacity
-
-from job.errors import BatonError, NeedsPerson, Transient, UsageError
+from job.errors import NeedsPerson, UsageError
 from job.storage import Data, NotFound, ObjectInfo, PreconditionFailed
 from job.storage.chunks import CHUNK_BYTES, chunks, crc32c
+from job.storage.folder import Folder, explained
 
-LOCK = ".lock"
-TEMPORARY = ".tmp"
-LOCK_WAIT_S = 10.0
-"""The lock is held for microseconds: longer than this somebody was stopped while holding it."""
 GENERATION_UNIT_NS = 1000
 
 
@@ -43,8 +35,7 @@ class FileBucket:
             raise UsageError(f"{uri!r} is not the URI of a folder.", fix="Use file:///absolute/path.")
         self.root = Path(os.path.normpath(path))
         self.uri = "file://" + quote(str(self.root))
-        self._swept = False
-        self._mutex = threading.Lock()  # on NFS flock excludes processes only, not threads
+        self._folder = Folder(self.root)
 
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises NotFound."""
@@ -68,14 +59,14 @@ class FileBucket:
     def stat(self, name: str) -> ObjectInfo | None:
         """The object's metadata, None when it does not exist."""
         path = self._path(name)
-        with _explained(path):
+        with explained(path):
             status = _stat(path)
         return None if status is None else _info(name, status, None)
 
     def write(self, name: str, data: Data, *, if_generation: int | None = None) -> ObjectInfo:
         """Writes the object as a whole. Raises PreconditionFailed, and then nothing was changed."""
         path = self._path(name)
-        with _explained(path), self._temporary() as (temporary, fd):
+        with explained(path), self._folder.temporary() as (temporary, fd):
             # Checked again below; here it saves writing data that will be refused.
             _check(name, generation := _generation(path), if_generation)
             crc = 0
@@ -84,7 +75,7 @@ class FileBucket:
                 _write_all(fd, chunk)
             generation = _stamp(fd, path, generation)
             os.fsync(fd)
-            with self._locked():
+            with self._folder.locked():
                 _check(name, current := _generation(path), if_generation)
                 if current >= generation:  # another writer came in between
                     _stamp(fd, path, current)
@@ -98,7 +89,7 @@ class FileBucket:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects whose name starts with `prefix`, sorted by name; not temporary files and locks."""
         folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
-        with _explained(folder):
+        with explained(folder):
             found = sorted(self._walk(folder, prefix), key=lambda info: info.name.encode())
         yield from found
 
@@ -108,10 +99,10 @@ class FileBucket:
         Not synced: an object that a power cut brings back is one that nobody refers to.
         """
         path = self._path(name)
-        with _explained(path):
+        with explained(path):
             if _stat(path) is None:
                 return
-            with self._locked():
+            with self._folder.locked():
                 if (current := _generation(path)) == 0:
                     return
                 _check(name, current, if_generation)
@@ -141,7 +132,7 @@ class FileBucket:
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
         path = self._path(name)
-        with _explained(path):
+        with explained(path):
             try:
                 fd = os.open(path, os.O_RDONLY)
             except (FileNotFoundError, NotADirectoryError):
@@ -153,44 +144,6 @@ class FileBucket:
             finally:
                 os.close(fd)
 
-    @contextlib.contextmanager
-    def _temporary(self) -> Iterator[tuple[Path, int]]:
-        """A new hidden file, removed at the end unless it was renamed. Its writer holds a lock on it."""
-        folder = self.root / TEMPORARY
-        with self._locked():
-            folder.mkdir(exist_ok=True)
-            if not self._swept:
-                self._swept = True
-                _sweep(folder)
-            path = folder / f"{_process()}-{secrets.token_hex(8)}"
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield path, fd
-        finally:
-            path.unlink(missing_ok=True)
-            os.close(fd)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The bucket's lock. Raises Transient when it is not to be had."""
-        with _explained(self.root):  # a folder that cannot be used is named itself, not the object in it
-            try:
-                fd = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-            except FileNotFoundError:
-                _make_root(self.root)
-                fd = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            with self._mutex:
-                _flock(fd, self.root)
-                try:
-                    yield
-                finally:
-                    # Not left to close(): a process forked meanwhile holds the same open file.
-                    fcntl.flock(fd, fcntl.LOCK_UN)
-        finally:
-            os.close(fd)
-
     def _make_parents(self, path: Path) -> Sequence[Path]:
         """Makes the object's folder. Returns the folders whose entries have to be synced."""
         changed = [path.parent]
@@ -198,13 +151,6 @@ class FileBucket:
             changed.append(changed[-1].parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         return changed
-
-
-def _make_root(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError:  # where nobody can make a folder, such as /proc
-        raise PermissionError(errno.EPERM, "no folder can be made there") from None
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -273,68 +219,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes temporary files that nobody holds locked: their writer is dead. For whoever holds the lock."""
-    for path in folder.iterdir():
-        if path.name.startswith(f"{_process()}-"):  # on NFS a process does not see its own locks
-            continue
-        fd = os.open(path, os.O_RDWR)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(fd)
-
-
-def _process() -> str:
-    """This process: its pid, which is 1 in every container, and when it started (proc(5), field 22 of stat)."""
-    stat = Path("/proc/self/stat").read_text()
-    return f"{os.getpid()}.{stat.rpartition(')')[2].split()[19]}"
-
-
-def _flock(fd: int, root: Path) -> None:
-    try:
-        tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(BlockingIOError),
-            wait=tenacity.wait_random(0.0005, 0.01),
-            stop=tenacity.stop_after_delay(LOCK_WAIT_S),
-            reraise=True,
-        )(fcntl.flock, fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Transient(
-            f"{root / LOCK} has been locked by another process for {LOCK_WAIT_S:.0f} s.",
-            fix="A process that uses this folder is stopped (fuser on that file names it): end it.",
-        ) from None
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns errors of the file system into ours."""
-    try:
-        yield
-    except OSError as error:
-        raise _explanation(error, path) from error
-
-
-def _explanation(error: OSError, path: Path) -> BatonError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return NeedsPerson(f"disk full: {path} cannot be written ({reason}).", fix="Free space there, start again.")
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return NeedsPerson(
-                f"{path} may not be used: {reason}.",
-                fix="Check the folder's owner and rights, or name another.",
-            )
-        case errno.ENOTDIR | errno.EEXIST | errno.EISDIR | errno.ENAMETOOLONG:
-            return NeedsPerson(f"{path} cannot be made: {reason}.", fix="Name another folder for the run.")
-        case errno.ENOLCK | errno.EOPNOTSUPP:
-            return NeedsPerson(
-                f"{path}: the file system has no locks ({reason}).",
-                fix="Name a folder of another file system.",
-            )
-    return Transient(f"{path}: {reason}.", fix="Check the disk, start again.")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode, NeedsPerson, Transient, UsageError
-from job.storage import PreconditionFailed, file
-from job.storage.file import LOCK, TEMPORARY, FileBucket
+from job.storage import PreconditionFailed, folder
+from job.storage.file import FileBucket
+from job.storage.folder import LOCK, TEMPORARY
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_a_lock_that_is_never_given_back_is_transient_trouble(
     bucket: FileBucket, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.write("x", b"old")
-    monkeypatch.setattr(file, "LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr(folder, "LOCK_WAIT_S", 0.05)
     with (root / LOCK).open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Transient, match="locked by another process"):
