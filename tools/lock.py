@@ -4,7 +4,7 @@ One resolution covers everything, so that what is tested is what ships. It is wr
 never overlap: requirements-train.txt (container, with or without a GPU), and on top of it
 requirements-gpu.txt (GPU extras and the CUDA libraries) or requirements-dev.txt (tests and linters).
 torch is in none of them: its CPU and CUDA builds differ, so it is installed first, by the version that
-pyproject.toml names.
+pyproject.toml names. What is locked stays as long as it fits; --upgrade takes the newest of everything.
 """
 
 import argparse
@@ -29,11 +29,13 @@ def main() -> int:
     """Writes the locks, or with --check says in which line one differs from pyproject.toml."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare with pyproject.toml; offline")
-    if parser.parse_args().check:
+    parser.add_argument("--upgrade", action="store_true", help="do not keep the versions that are locked now")
+    arguments = parser.parse_args()
+    if arguments.check:
         problems = differences()
         print(*problems or ["locks: agree with pyproject.toml"], sep="\n", file=sys.stderr)
         return 1 if problems else 0
-    write_locks()
+    write_locks(keep=not arguments.upgrade)
     return 0
 
 
@@ -68,13 +70,14 @@ def differences() -> list[str]:
     return problems
 
 
-def write_locks() -> None:
-    """Resolves everything at once and writes the three layers."""
+def write_locks(*, keep: bool) -> None:
+    """Resolves everything at once and writes the three layers. `keep`: what is locked now, where it still fits."""
     with tempfile.TemporaryDirectory() as folder:
-        everything = Path(folder) / "everything.txt"
-        everything.write_text(_resolve(["train", "gpu", "dev"], constraints=None))
+        preferred, everything = Path(folder) / "preferred.txt", Path(folder) / "everything.txt"
+        preferred.write_text("".join(path.read_text() for path in LOCKS.values()) if keep else "")
+        everything.write_text(_resolve(["train", "gpu", "dev"], "--output-file", str(preferred)))
         resolved = {
-            layer: list(_entries(_resolve(["train", *extra], constraints=everything)))
+            layer: list(_entries(_resolve(["train", *extra], "--constraints", str(everything))))
             for layer, extra in {"train": [], "gpu": ["gpu"], "dev": ["dev"]}.items()
         }
     train = [entry for entry in resolved["train"] if not CUDA.match(entry[0])]
@@ -93,7 +96,8 @@ def write_locks() -> None:
         print(f"{LOCKS[layer].relative_to(ROOT)}: {len(entries)} packages", file=sys.stderr)
 
 
-def _resolve(extras: list[str], constraints: Path | None) -> str:
+def _resolve(extras: list[str], *flags: str) -> str:
+    """The requirements that uv finds; versions in an output file that is there already are preferred."""
     newest = datetime.now(UTC) - timedelta(days=MIN_AGE_DAYS)
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "pyproject.toml"),
@@ -101,7 +105,7 @@ def _resolve(extras: list[str], constraints: Path | None) -> str:
         *("--python-version=3.11", "--python-platform=x86_64-manylinux_2_28", "--generate-hashes"),
         *("--no-header", "--no-annotate", f"--exclude-newer={newest:%Y-%m-%dT00:00:00Z}"),
         *(f"--no-emit-package={name}" for name in (*APART, *LEFT_OUT)),
-        *([f"--constraints={constraints}"] if constraints else []),
+        *flags,
     ]
     # A lock must not depend on where it was made: package sources of this machine's own are left aside.
     own = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
