@@ -113,15 +113,20 @@ def test_setup_refuses_an_old_python(tmp_path: Path) -> None:
     assert "Python 3.9.2" in result.stderr
 
 
-@pytest.mark.parametrize(("ci", "outcome"), [("", "1 skipped"), ("true", "1 error")])
-def test_a_missing_program_skips_by_name_and_fails_in_ci(tmp_path: Path, ci: str, outcome: str) -> None:
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+@pytest.mark.parametrize(("ci", "outcome"), [("", "2 skipped"), ("true", "2 errors")])
+def test_a_missing_program_or_right_skips_by_name_and_fails_in_ci(tmp_path: Path, ci: str, outcome: str) -> None:
+    conftest = (ROOT / "tests" / "conftest.py").read_text()
+    assert "mount -t tmpfs tmpfs {}" in conftest
+    (tmp_path / "conftest.py").write_text(conftest.replace("mount -t tmpfs tmpfs {}", "false"))
     (tmp_path / "test_it.py").write_text(
-        "import pytest\n@pytest.mark.needs_system('no-such-program')\ndef test_it(): pass\n"
+        "import pytest\n"
+        "@pytest.mark.needs_system('no-such-program')\ndef test_it(): pass\n"
+        "@pytest.mark.needs_system('ls', 'the right to mount')\ndef test_this(): pass\n"
     )
     result = run(sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path, CI=ci)
     assert outcome in result.stdout
     assert "needs no-such-program: sudo make system-deps" in result.stdout
+    assert "needs the right to mount: run the tests as root" in result.stdout
 
 
 def test_a_test_cannot_reach_another_machine() -> None:

@@ -4,7 +4,10 @@
 set -euo pipefail
 
 declare -A package_of=(
+    [mount]=mount
     [shellcheck]=shellcheck
+    [umount]=mount
+    [unshare]=util-linux
 )
 
 missing=()

@@ -3,7 +3,6 @@ also while its main thread is busy, and that a second SIGINT ends it at once."""
 
 import http.server
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -104,7 +103,7 @@ def test_a_second_sigterm_changes_nothing() -> None:
         assert child.wait(1) == 9
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
+@pytest.mark.needs_system("unshare", "the right to unshare")
 def test_it_works_as_pid_1_where_signals_without_a_handler_are_ignored() -> None:
     with process(prefix=("unshare", "--pid", "--fork", "--kill-child")) as child:
         pids = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
