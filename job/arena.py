@@ -173,15 +173,24 @@ class Channel:
             self._fill()
         return message
 
+    def receive_at_once(self) -> Message | None:
+        """The next message, None when none is complete by now. Raises ChannelClosed at the end."""
+        while (message := self._take()) is None:
+            try:
+                self._fill(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+        return message
+
     def receive_ready(self) -> Iterator[Message]:
         """After the socket became readable: the messages that are complete by now. Raises ChannelClosed at the end."""
         self._fill()
         while (message := self._take()) is not None:
             yield message
 
-    def _fill(self) -> None:
+    def _fill(self, flags: int = 0) -> None:
         try:
-            data = self.sock.recv(1 << 20)
+            data = self.sock.recv(1 << 20, flags)
         except ConnectionResetError as error:
             raise ChannelClosed from error
         if not data:

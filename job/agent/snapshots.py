@@ -70,6 +70,10 @@ class SlotTable:
                 free, self.newest = [self.newest.slot], self.writing
             return free[0]
 
+    def has_spare(self) -> bool:
+        """Whether a slot can always be filled without giving up a snapshot."""
+        return len(self.slots) >= MOST_SLOTS
+
     def publish(self, snapshot: Snapshot) -> None:
         """The slot being filled is complete: it is the newest from now on."""
         with self.changed:

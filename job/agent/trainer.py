@@ -11,7 +11,7 @@ from typing import Any
 from job.agent.loop import Loop
 from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
 from job.agent.spawner import Spawner, describe_exit
-from job.arena import Channel, ChannelClosed, Message, index_from_json, index_to_json
+from job.arena import Channel, ChannelClosed, Message, TensorIndex, index_from_json, index_to_json
 from job.errors import BatonError, error_for
 
 STACKS_S = 2.0  # for faulthandler to write every thread's stack before the trainer is killed
@@ -57,6 +57,9 @@ class Trainer:
         self._names = order.names
         self._pid: int | None = None
         self._killed = False
+        self._index: TensorIndex = {}
+        self._granted = False
+        """It has been told the slot for its next snapshot."""
         self._channel: Channel | None = spawner.request_trainer(self)
         loop.listen(self._channel.fileno(), self._receive)
         self._send(
@@ -147,18 +150,23 @@ class Trainer:
         fields = message.fields
         self.last_progress_s = time.monotonic()
         if message.op == "slot":
-            self._send("slot", id=self._table.slot_to_fill())
+            self._grant_slot()
         elif message.op == "publish":
             self._on_rows(fields["rows"])
+            if "index" in fields:
+                self._index = index_from_json(fields["index"])
             self._table.publish(
                 Snapshot(
                     slot=fields["slot"],
-                    index=index_from_json(fields["index"]),
+                    index=self._index,
                     extra=message.blob,
                     meta=fields["meta"],
                     step=fields["meta"]["global_step"],
                 )
             )
+            self._granted = False
+            if self._table.has_spare():
+                self._grant_slot()  # unasked: at the next boundary the trainer need not wait for an answer
         elif message.op == "scored":
             self._table.publish_scored(split_scored(fields["scored"], message.blob))
         elif message.op == "phase":
@@ -175,6 +183,11 @@ class Trainer:
             self.failure = error_for(fields["exit"], what, fix)
         else:
             raise AssertionError(f"unknown message {message.op!r} from the trainer")
+
+    def _grant_slot(self) -> None:
+        if not self._granted:  # its request may have crossed our word
+            self._granted = True
+            self._send("slot", id=self._table.slot_to_fill())
 
     def _in_users_words(self, text: str) -> str:
         """With the user's own names of the files that the trainer knows as copies in scratch."""

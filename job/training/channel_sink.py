@@ -13,18 +13,23 @@ class ChannelSink:
     def __init__(self, channel: Channel, slots: Sequence[Slot]) -> None:
         self._channel, self._slots = channel, slots
         self._filling = 0
+        self._told: TensorIndex | None = None
 
     def slot(self) -> Slot:
-        """The slot that the agent names; waits for its answer."""
-        self._channel.send("slot")
-        reply = self._channel.receive()
+        """The slot that the agent named after the last snapshot; asks for one, and waits, where it named none."""
+        reply = self._channel.receive_at_once()
+        if reply is None:
+            self._channel.send("slot")
+            reply = self._channel.receive()
         assert reply.op == "slot", reply.op
         self._filling = reply.fields["id"]
         return self._slots[self._filling]
 
     def publish(self, index: TensorIndex, extra: bytes, meta: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-        """Says that the slot is complete; does not wait."""
-        self._channel.send("publish", extra, slot=self._filling, index=index_to_json(index), meta=meta, rows=rows)
+        """Says that the slot is complete, and where its tensors lie unless that is as before; does not wait."""
+        layout = {} if index is self._told else {"index": index_to_json(index)}
+        self._told = index
+        self._channel.send("publish", extra, slot=self._filling, meta=meta, rows=rows, **layout)
 
     def publish_scored(self, scored: Mapping[int, Scored]) -> None:
         """Sends all batches scored since the boundary; does not wait."""

@@ -6,7 +6,6 @@ reference model; facts and cases are in docs/design.md, Exact resume. Private AP
 """
 
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +20,9 @@ from peft import PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import RepeatSampler
 
-from job.advice import NOT_FINITE_FIX
-from job.errors import NeedsPerson, UsageError
+from job.errors import UsageError
+from job.training.order import EpochSampler
 from job.training.sink import Scored, Sink, Snapshot
 from job.training.slots import SlotWriter, slot_tensors
 from job.training.state import (
@@ -37,6 +35,7 @@ from job.training.state import (
     unpack,
     window_to_plain,
 )
+from job.training.weights import live_tensors, load_optimizer, load_weights, optimizer_tensors, refuse_non_finite
 
 COUNTERS = (
     "_step",
@@ -48,19 +47,6 @@ COUNTERS = (
     "_last_world_entropy",
 )
 """Attributes of GRPOTrainer and Trainer, plain numbers, that a step depends on or logs."""
-
-
-class EpochSampler(RepeatSampler):
-    """The stock order, but of any epoch: the permutation is a function of seed and epoch alone."""
-
-    epoch = 0
-
-    def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            self.generator.manual_seed(self.seed)
-            for _ in range(self.epoch):  # what stock has drawn by then
-                torch.randperm(self.num_samples, generator=self.generator)
-        yield from super().__iter__()
 
 
 class ExactTrainer(GRPOTrainer):
@@ -151,7 +137,7 @@ class ExactTrainer(GRPOTrainer):
     # --- taking --------------------------------------------------------------------------------------
 
     def _publish_boundary(self) -> None:
-        self._refuse_non_finite()
+        refuse_non_finite(self.state.global_step, self._tr_loss, self._trained, self._grad_norm)
         index = self._writer.copy(self._live_tensors(), self._sink.slot())
         rng_tensors, rng = get_rng()
         tensors, buffer = self._packed_buffer()
@@ -179,18 +165,6 @@ class ExactTrainer(GRPOTrainer):
         self._scored = {**self._scored, self._step: Scored(blob, meta)}
         self._sink.publish_scored(self._scored)
 
-    def _refuse_non_finite(self) -> None:
-        """Before anything is published, so that what is durable can always be gone on from."""
-        weights = torch.nn.utils.get_total_norm([p.detach() for _, p in self._trained])
-        norms = (("loss", self._tr_loss), ("norm of the weights", weights), ("norm of the gradients", self._grad_norm))
-        for what, value in norms:
-            # Clipping to an infinite norm makes every gradient 0: the run would go on and learn nothing.
-            if value is not None and not math.isfinite(value):
-                raise NeedsPerson(
-                    f"The {what} is {float(value)} after step {self.state.global_step}.",
-                    fix=NOT_FINITE_FIX,
-                )
-
     @cached_property
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -201,14 +175,7 @@ class ExactTrainer(GRPOTrainer):
         return list(self.ref_model.named_parameters()) if moves else []
 
     def _live_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor that a step changes. optimizer.state_dict() would build a dict per tensor; this does not."""
-        for name, parameter in self._trained:
-            yield f"model/{name}", parameter
-            for key, value in sorted(self.optimizer.state.get(parameter, {}).items()):
-                assert torch.is_tensor(value), f"the optimizer keeps {key} of {name} as a {type(value).__name__}"
-                yield f"optim/{name}/{key}", value
-        for name, parameter in self._moving_reference:
-            yield f"ref/{name}", parameter
+        yield from live_tensors(self._trained, self._moving_reference, self.optimizer)
         yield "tr_loss", self._tr_loss
 
     def _packed_buffer(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
@@ -232,15 +199,7 @@ class ExactTrainer(GRPOTrainer):
     # --- where ---------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
-        stock = super()._get_train_sampler(dataset)
-        self._sampler = EpochSampler(
-            stock.data_source,
-            stock.mini_repeat_count,
-            stock.batch_size,
-            stock.repeat_count,
-            stock.shuffle,
-            stock.seed,
-        )
+        self._sampler = EpochSampler.like(super()._get_train_sampler(dataset))
         return self._sampler
 
     def _run_epoch(self, *, epoch: int, start_time: float, **unchanged: Any) -> None:
@@ -293,20 +252,9 @@ class ExactTrainer(GRPOTrainer):
         assert self._restore is not None
         meta, saved = self._restore.meta, slot_tensors(self._restore.slot_view, self._restore.index)
         extra = safetensors.torch.load(self._restore.extra)
-        with torch.no_grad():
-            for prefix, parameters in (("model", self._trained), ("ref", self._moving_reference)):
-                for name, parameter in parameters:
-                    tensor = saved.get(f"{prefix}/{name}")
-                    if tensor is None or (tensor.dtype, tensor.shape) != (parameter.dtype, parameter.shape):
-                        raise UsageError(
-                            f"The checkpoint does not fit the model: {prefix}/{name} "
-                            + ("is missing." if tensor is None else f"is {tensor.dtype} {tuple(tensor.shape)}.")
-                        )
-                    parameter.copy_(tensor)
+        load_weights(saved, self._trained, self._moving_reference)
         self._restored_tr_loss = saved["tr_loss"].clone()
-        self._restored_optimizer = {
-            name.removeprefix("optim/"): tensor.clone() for name, tensor in saved.items() if name.startswith("optim/")
-        }
+        self._restored_optimizer = optimizer_tensors(saved)
         self._restored_rng = extra, meta["rng"]
         self._buffered_inputs = unpack(extra, meta["buffer"], self.args.device) or None
         self._unapplied = meta
@@ -314,19 +262,8 @@ class ExactTrainer(GRPOTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self._unapplied is None:
             return
-        states: dict[str, dict[str, torch.Tensor]] = {}
-        for path, tensor in self._restored_optimizer.items():
-            name, _, key = path.rpartition("/")
-            states.setdefault(name, {})[key] = tensor
+        load_optimizer(self.optimizer, self._restored_optimizer, self._trained)
         del self._restored_optimizer
-        names = {id(parameter): name for name, parameter in self._trained}
-        order = [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
-        self.optimizer.load_state_dict(  # not by assignment: a fused optimizer wants `step` on the GPU
-            {
-                "state": {i: states[name] for i, name in enumerate(order) if name in states},
-                "param_groups": self.optimizer.state_dict()["param_groups"],
-            }
-        )
         self.lr_scheduler.load_state_dict(self._unapplied["scheduler"])
         for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate

@@ -39,8 +39,7 @@ class SlotWriter:
         if slot.fd not in self._views:
             self._views[slot.fd] = list(slot_tensors(slot.view(self._size_bytes), self._index).values())
         with torch.no_grad():
-            for place, (_, tensor) in zip(self._views[slot.fd], named, strict=True):
-                place.copy_(tensor)
+            torch._foreach_copy_(self._views[slot.fd], [tensor for _, tensor in named])  # half the time of a loop
         return self._index
 
 

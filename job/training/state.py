@@ -5,6 +5,7 @@ float comes back, NaN and infinities included.
 """
 
 import random
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,31 +15,37 @@ from transformers.trainer_callback import ExportableState, TrainerCallback
 
 from job.errors import UsageError
 
+WORD = "I"  # array's name of a 32-bit word, in which Python and NumPy keep the state of their generators
+
 Batch = Mapping[str, Any]
 """One slice of a generation batch: tensors and JSON values by TRL's names."""
 
 
 def get_rng() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The state of every generator of this process: tensors `rng/cpu`, `rng/cudaN`; Python's and NumPy's as JSON."""
-    tensors = {"rng/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors |= {f"rng/cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    """The state of every generator of this process, as tensors of bytes: `rng/cpu`, `rng/cudaN`, `rng/python` and
+    `rng/numpy` (their words); what else Python's and NumPy's hold as JSON.
+    """
     version, words, gauss = random.getstate()
     state = np.random.get_state(legacy=True)
     assert isinstance(state, tuple)
     kind, keys, position, has_gauss, cached = state
-    return tensors, {
-        "python": [version, list(words), gauss],
-        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+    tensors = {
+        "rng/cpu": torch.get_rng_state(),
+        "rng/python": torch.frombuffer(array(WORD, words), dtype=torch.uint8),
+        "rng/numpy": torch.from_numpy(keys.view(np.uint8)),
     }
+    if torch.cuda.is_available():
+        tensors |= {f"rng/cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return tensors, {"python": [version, gauss], "numpy": [kind, position, has_gauss, cached]}
 
 
 def set_rng(tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
     """Puts every generator back. Raises UsageError when the state was taken with another number of GPUs."""
-    version, words, gauss = plain["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, keys, position, has_gauss, cached = plain["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    version, gauss = plain["python"]
+    random.setstate((version, tuple(array(WORD, tensors["rng/python"].numpy().tobytes())), gauss))
+    kind, position, has_gauss, cached = plain["numpy"]
+    keys = tensors["rng/numpy"].numpy().view(np.uint32)
+    np.random.set_state((kind, keys, position, has_gauss, cached))
     torch.set_rng_state(tensors["rng/cpu"])
     saved = sum(name.startswith("rng/cuda") for name in tensors)
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0

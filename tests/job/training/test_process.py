@@ -71,7 +71,7 @@ class Agent(threading.Thread):
         newest = max(i for i, m in enumerate(self.messages) if m.op == "publish")
         publish = self.messages[newest]
         later = [m for m in self.messages[newest:] if m.op == "scored"]
-        index = publish.fields["index"]
+        index = next(m.fields["index"] for m in reversed(self.messages[: newest + 1]) if "index" in m.fields)
         size = max(offset + size for _, _, offset, size in index.values())
         return {
             "memory": self.slots[publish.fields["slot"]].view(size),
