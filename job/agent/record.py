@@ -36,7 +36,7 @@ class LiveRecord:
             kind="vm" if kind == "vm" else "process",
             host=socket.gethostname(),
             pid=os.getpid(),
-            started_at_s=time.time(),
+            started_at_s=time.time() - sum(phases.seconds().values()),  # the first phase began before the claim
             resumed_from=resumed_from,
             machine=dict(machine),
         )

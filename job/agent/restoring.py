@@ -33,8 +33,13 @@ class Restored:
             return None
         orderly = before is not None and before.status in (Status.RELEASED, Status.WAITING, Status.FINISHING)
         lost_steps = 0 if orderly or reached_step is None else max(0, reached_step - self.snapshot.step)
+        written = self.snapshot.written
         return ResumedFrom(
-            step=self.snapshot.step, folder=self.snapshot.written.folder, lost_steps=lost_steps, orderly=orderly
+            step=self.snapshot.step,
+            folder=written.folder,
+            manifest_sha256=written.manifest_sha256,
+            lost_steps=lost_steps,
+            orderly=orderly,
         )
 
     def drop_bad(self, owner: Owner) -> None:

@@ -202,6 +202,7 @@ class Uploader:
                     META: json.dumps(snapshot.meta).encode(),
                 },
                 sha256=sha256,
+                parent=owner.head.checkpoint,
             )
         if not scored:
             return snapshot.written

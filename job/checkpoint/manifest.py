@@ -14,6 +14,13 @@ class ManifestFile(Record):
     """Of checkpoints that are kept for good, released or final; it costs too much at every step."""
 
 
+class Parent(Record):
+    """The checkpoint that another one was made from: an earlier one of its attempt, or what that resumed from."""
+
+    folder: str
+    manifest_sha256: str | None
+
+
 class Manifest(Record):
     """The files of a checkpoint, or of an addition to one, and what they belong to."""
 
@@ -22,5 +29,7 @@ class Manifest(Record):
     incarnation: int = Field(ge=0)
     fingerprint: str
     """Of the settings that it was trained by."""
+    parent: Parent | None = None
+    """Newest in head when this was written, so that each MANIFEST stands for all before it; None for the first."""
     files: dict[str, ManifestFile]
     """By name, relative to the MANIFEST."""

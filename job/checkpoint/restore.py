@@ -45,8 +45,8 @@ class Restored:
     """Newest first; each is worth an event."""
 
 
-class _Bad(Exception):
-    """Why a checkpoint cannot be used."""
+class Bad(Exception):
+    """Why a checkpoint, or a file of it, cannot be used."""
 
 
 def restore_newest(bucket: Bucket, head: Head, allocate: Allocate) -> Restored:
@@ -61,7 +61,7 @@ def restore_newest(bucket: Bucket, head: Head, allocate: Allocate) -> Restored:
     for position, ref in enumerate(head.kept):
         try:
             manifest = _bring(bucket, ref, ref.folder, ref.manifest_crc32c, allocate)
-        except _Bad as bad:
+        except Bad as bad:
             quarantined.append(Quarantined(ref.folder, ref.step, str(bad)))
             continue
         addition = None
@@ -69,7 +69,7 @@ def restore_newest(bucket: Bucket, head: Head, allocate: Allocate) -> Restored:
             folder = f"{ref.folder}/{ref.addition}"
             try:
                 addition = _bring(bucket, ref, folder, ref.addition_crc32c, allocate)
-            except _Bad as bad:
+            except Bad as bad:
                 quarantined.append(Quarantined(folder, ref.step, str(bad)))
                 ref = ref.model_copy(update={"addition": None, "addition_crc32c": None})
         return Restored(ref, (ref, *head.kept[position + 1 :]), manifest, addition, tuple(quarantined))
@@ -85,15 +85,15 @@ def _none_good(uri: str, quarantined: Sequence[Quarantined]) -> str:
 
 
 def _bring(bucket: Bucket, ref: CheckpointRef, folder: str, manifest_crc32c: int, allocate: Allocate) -> Manifest:
-    """Reads a MANIFEST and its files, largest first, several at once. Raises _Bad."""
-    manifest = _read_manifest(bucket, folder, manifest_crc32c)
+    """Reads a MANIFEST and its files, largest first, several at once. Raises Bad."""
+    manifest = read_manifest(bucket, folder, manifest_crc32c)
     if (manifest.step, manifest.attempt) != (ref.step, ref.attempt):
-        raise _Bad(f"{MANIFEST} is of step {manifest.step} by attempt {manifest.attempt}")
+        raise Bad(f"{MANIFEST} is of step {manifest.step} by attempt {manifest.attempt}")
     largest_first = sorted(manifest.files.items(), key=lambda item: -item[1].size_bytes)
     buffers = [allocate(name, file.size_bytes) for name, file in largest_first]
     with ThreadPoolExecutor(READERS, thread_name_prefix="restore") as pool:
         reads = [
-            pool.submit(transient_retry(), _read_file, bucket, f"{folder}/{name}", name, file, buffer)
+            pool.submit(transient_retry(), read_file, bucket, f"{folder}/{name}", name, file, buffer)
             for (name, file), buffer in zip(largest_first, buffers, strict=True)
         ]
     for read in reads:
@@ -101,27 +101,29 @@ def _bring(bucket: Bucket, ref: CheckpointRef, folder: str, manifest_crc32c: int
     return manifest
 
 
-def _read_manifest(bucket: Bucket, folder: str, wanted_crc32c: int) -> Manifest:
+def read_manifest(bucket: Bucket, folder: str, wanted_crc32c: int) -> Manifest:
+    """The MANIFEST in a folder. Raises Bad unless it is the one that head names."""
     try:
         data, _ = transient_retry()(bucket.read, f"{folder}/{MANIFEST}")
     except NotFound:
-        raise _Bad(f"{MANIFEST} is missing") from None
+        raise Bad(f"{MANIFEST} is missing") from None
     if crc32c(data) != wanted_crc32c:
-        raise _Bad(f"{MANIFEST} is not the one that head names (crc32c)")
+        raise Bad(f"{MANIFEST} is not the one that head names (crc32c)")
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise _Bad(f"{MANIFEST} cannot be understood: {error.errors()[0]['msg']}") from None
+        raise Bad(f"{MANIFEST} cannot be understood: {error.errors()[0]['msg']}") from None
 
 
-def _read_file(bucket: Bucket, path: str, name: str, file: ManifestFile, buffer: memoryview) -> None:
+def read_file(bucket: Bucket, path: str, name: str, file: ManifestFile, buffer: memoryview) -> None:
+    """Reads a file into a buffer of its size. Raises Bad unless its bytes are those that the MANIFEST names."""
     try:
         info = bucket.read_into(path, buffer)
     except NotFound:
-        raise _Bad(f"{name} is missing") from None
+        raise Bad(f"{name} is missing") from None
     except ValueError:
-        raise _Bad(f"{name} does not have {file.size_bytes} bytes") from None
+        raise Bad(f"{name} does not have {file.size_bytes} bytes") from None
     if info.crc32c != file.crc32c:
-        raise _Bad(f"{name} has other bytes (crc32c)")
+        raise Bad(f"{name} has other bytes (crc32c)")
     if file.sha256 is not None and hashlib.sha256(buffer).hexdigest() != file.sha256:
-        raise _Bad(f"{name} has other bytes (sha256)")
+        raise Bad(f"{name} has other bytes (sha256)")

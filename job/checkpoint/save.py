@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
 
-from job.checkpoint.manifest import Manifest, ManifestFile
+from job.checkpoint.manifest import Manifest, ManifestFile, Parent
 from job.run.head import CheckpointRef
 from job.run.layout import MANIFEST, checkpoint_folder
 from job.storage import Bucket, Buffer, Data
@@ -22,6 +22,7 @@ def save_checkpoint(
     fingerprint: str,
     files: Mapping[str, Data],
     sha256: bool,
+    parent: CheckpointRef | None = None,
 ) -> CheckpointRef:
     """Writes the files of a checkpoint and their MANIFEST; the reference is for `Owner.publish`.
 
@@ -34,11 +35,11 @@ def save_checkpoint(
         attempt=attempt,
         incarnation=incarnation,
         fingerprint=fingerprint,
+        parent=None if parent is None else Parent(folder=parent.folder, manifest_sha256=parent.manifest_sha256),
         files=_write_files(bucket, folder, files, sha256),
     )
-    return CheckpointRef(
-        folder=folder, step=step, attempt=attempt, manifest_crc32c=_write_manifest(bucket, folder, manifest)
-    )
+    crc, sha = _write_manifest(bucket, folder, manifest)
+    return CheckpointRef(folder=folder, step=step, attempt=attempt, manifest_crc32c=crc, manifest_sha256=sha)
 
 
 def save_addition(
@@ -58,7 +59,7 @@ def save_addition(
         fingerprint="",
         files=_write_files(bucket, folder, files, sha256),
     )
-    crc = _write_manifest(bucket, folder, manifest)
+    crc, _ = _write_manifest(bucket, folder, manifest)
     return ref.model_copy(update={"addition": addition, "addition_crc32c": crc})
 
 
@@ -74,10 +75,12 @@ def _write_files(bucket: Bucket, folder: str, files: Mapping[str, Data], sha256:
     return written
 
 
-def _write_manifest(bucket: Bucket, folder: str, manifest: Manifest) -> int:
-    crc = bucket.write(f"{folder}/{MANIFEST}", manifest.to_bytes(), if_generation=0).crc32c
+def _write_manifest(bucket: Bucket, folder: str, manifest: Manifest) -> tuple[int, str]:
+    """(crc32c, sha256) of what is written."""
+    data = manifest.to_bytes()
+    crc = bucket.write(f"{folder}/{MANIFEST}", data, if_generation=0).crc32c
     assert crc is not None
-    return crc
+    return crc, hashlib.sha256(data).hexdigest()
 
 
 def _hashed(data: Data, digest: "hashlib._Hash") -> Iterator[Buffer]:

@@ -14,6 +14,8 @@ class ResumedFrom(Record):
 
     step: int = Field(ge=0)
     folder: str
+    manifest_sha256: str | None = None
+    """Of its MANIFEST.json, which is gone once head keeps newer ones only."""
     lost_steps: int = Field(default=0, ge=0)
     """Steps that the attempt before told of and that were not durable; they are made again."""
     orderly: bool = True

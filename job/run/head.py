@@ -45,6 +45,8 @@ class CheckpointRef(Record):
     step: int = Field(ge=0)
     attempt: int = Field(ge=1)
     manifest_crc32c: int
+    manifest_sha256: str | None = None
+    """For whoever quotes it or follows the run's lineage; restore goes by the crc32c."""
     addition: str | None = None
     """Folder, inside the checkpoint's, of what was scored after its step."""
     addition_crc32c: int | None = None

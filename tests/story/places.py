@@ -56,7 +56,7 @@ def model_loading() -> None:
 def restore() -> None:
     import job.checkpoint.restore
 
-    _before(job.checkpoint.restore, "_read_file", skip=1)
+    _before(job.checkpoint.restore, "read_file", skip=1)
 
 
 def generation() -> None:

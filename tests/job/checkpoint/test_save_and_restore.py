@@ -1,9 +1,11 @@
 """A checkpoint is there whole or not at all: killed at any storage call of a save, restore finds the one before or the
 new one; damaged in any way, it is set aside with its reason and the one before is used; never a silent step 0."""
 
+import hashlib
 import multiprocessing
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,7 @@ def save(bucket: Bucket, owner: Owner, step: int, *, sha256: bool = False) -> Ch
         fingerprint="f",
         files=files,
         sha256=sha256,
+        parent=owner.head.checkpoint,
     )
 
 
@@ -355,3 +358,18 @@ def test_processes_killed_from_outside_one_after_another_never_lose_a_committed_
         assert found.checkpoint.step >= durable
         assert files == content(found.checkpoint.step)
         durable = found.checkpoint.step
+
+
+def test_every_manifest_names_the_one_that_it_was_made_from_also_across_attempts(bucket: Bucket) -> None:
+    refs = []
+    for attempt, step in ((1, 1), (1, 2), (2, 3)):
+        owner = Owner.take_over(bucket, attempt)
+        refs.append(save(bucket, owner, step))
+        commit(bucket, owner, refs[-1])
+    data = {ref.step: bucket.read(f"{ref.folder}/MANIFEST.json")[0] for ref in refs[1:]}
+    for before, ref in pairwise(refs):
+        assert ref.manifest_sha256 == hashlib.sha256(data[ref.step]).hexdigest()
+        parent = Manifest.model_validate_json(data[ref.step]).parent
+        assert parent is not None
+        assert (parent.folder, parent.manifest_sha256) == (before.folder, before.manifest_sha256)
+    assert restore(bucket)[0].manifest.parent is not None
