@@ -32,8 +32,6 @@ class Both:
         order = TrainerOrder(settings={}, files={}, names={}, model={}, result_dir="")
         loop = SimpleNamespace(listen=lambda fd, handler: None)
         self.agent = Trainer(loop, self, self.table, order, lambda phase: None, lambda rows: None)  # type: ignore[arg-type]
-            Loop(Notice(*socket.socketpair())), self, self.table, order, lambda phase: None, lambda rows: None
-        )  # type: ignore[arg-type]
         assert self.trainers.receive().op == "check"
 
     @classmethod
