@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from job.errors import ExitCode, UsageError
-from job.run.attempt import AttemptRecord, read_records
+from job.run.attempt import AttemptRecord, ResumedFrom, read_records
 from job.run.claims import Claim, Claims, read_claims
 from job.run.head import Head, Status, read_head
 from job.run.heartbeat import Heartbeat, read_heartbeat
@@ -46,8 +46,12 @@ class AttemptView(_View):
     host: str | None
     started_at_s: float
     """Seconds since the epoch."""
+    heard_s: float | None = None
+    """When it was last heard of: its own end, the end that was seen from outside, or its newest heartbeat."""
     from_step: int | None
     """The step that it went on from; 0 for a fresh start."""
+    resumed_from: ResumedFrom | None = None
+    """The checkpoint of that step."""
     lost_steps: int
     last_step: int | None
     """The durable step at its end; without its word the last step that it told of or that the next went on from."""
@@ -58,6 +62,8 @@ class AttemptView(_View):
     """How it ended, or what it does."""
     phases_s: dict[str, float]
     """Seconds by phase, in the order in which they began."""
+    machine: dict[str, str] = {}
+    """What the bits depend on beside the settings."""
 
 
 class Training(_View):
@@ -188,14 +194,26 @@ def _attempt(
         kind=record.kind if record is not None else (claim.kind if claim is not None else "process"),
         host=record.host if record is not None else (claim.host if claim is not None else None),
         started_at_s=record.started_at_s if record is not None else (claim.claimed_at_s if claim is not None else 0.0),
+        heard_s=_heard_s(record, claim, heartbeat),
         from_step=None if record is None else (0 if resumed is None else resumed.step),
+        resumed_from=resumed,
         lost_steps=0 if resumed is None else resumed.lost_steps,
         last_step=last,
         ended=ended,
         exit_code=exit_code,
         how=printable(how, REASON_CHARACTERS),
         phases_s={} if record is None else record.phases,
+        machine={} if record is None else record.machine,
     )
+
+
+def _heard_s(
+    record: AttemptRecord | None, claim: Claim | None, heartbeat: tuple[Heartbeat, float] | None
+) -> float | None:
+    for end in (record.ended if record is not None else None, claim.ended if claim is not None else None):
+        if end is not None:
+            return end.at_s
+    return None if heartbeat is None else heartbeat[1]
 
 
 def _how(

@@ -141,6 +141,13 @@ def test_a_killed_attempt_shows_the_step_that_it_told_of_last() -> None:
     assert silent.attempts[0].last_step == 5, "what the next one went on from was its work"
 
 
+def test_every_attempt_tells_when_it_was_last_heard_of() -> None:
+    seen = SeenEnd(how="preempted by the cloud", at_s=NOW_S - 3)
+    run = look(claims(claim(1), claim(2, ended=seen), claim(3)), head(7), (record(1, 75), record(2)), beat(3, age_s=90))
+    assert [attempt.heard_s for attempt in run.attempts] == [NOW_S, NOW_S - 3, NOW_S - 90]
+    assert look(claims(claim(1))).attempts[0].heard_s is None
+
+
 def test_an_attempt_that_went_silent_is_not_called_dead() -> None:
     run = look(claims(claim(1)), head(8), (record(1),), beat(1, age_s=240))
     assert (run.at_work, run.attempts[0].ended, run.attempts[0].how) == (False, False, "no sign of life for 4 min")
