@@ -22,6 +22,7 @@ from typing import Any, NoReturn, Self, cast
 
 from job.agent.journal import Journal
 from job.agent.loop import Loop
+from job.agent.priority import stand_back
 from job.agent.snapshots import MOST_SLOTS, SlotTable
 from job.agent.spawner import PR_SET_PDEATHSIG, Spawner
 from job.agent.trainer import Trainer, TrainerOrder
@@ -141,6 +142,7 @@ class Pipeline:
 
     def begin(self) -> MeasuredUploader:
         """Takes over a run in an empty bucket and starts to upload, as an attempt does."""
+        stand_back()
         bucket = open_bucket((Path(self.scratch.name) / "run").as_uri())
         owner = Owner.take_over(bucket, 1)
         journal = Journal()

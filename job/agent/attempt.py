@@ -15,6 +15,7 @@ from job.agent.claiming import Claimed, claim
 from job.agent.journal import Journal
 from job.agent.loop import Job, Loop
 from job.agent.phases import PhaseClock
+from job.agent.priority import stand_back
 from job.agent.record import LiveRecord
 from job.agent.restoring import Restored, restore
 from job.agent.result import publish_result
@@ -67,6 +68,7 @@ class Attempt:
         self._scratch = Scratch()
         self.scratch = self._scratch.path
         self.spawner = Spawner.start(notice, slots, self.scratch)  # before any thread exists
+        stand_back()  # the trainer comes first; not inherited by the spawner
         self.table = SlotTable(slots)
         self.loop = Loop(notice)
 
