@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.checkpoint_stall import Case, Measured, claims_of, rounds_of
+from benchmarks.checkpoint_stall import Case, Measured, Round, claims_of, rounds_of
 from benchmarks.measure import mean_of, ratio_of_sums
 from benchmarks.pipeline import Durable, Upload
 
@@ -64,9 +64,17 @@ def test_a_window_beside_an_upload_is_part_of_the_cost_of_its_round() -> None:
     assert ours.held_s == 0.1
     assert ours.idle_s == pytest.approx(2.0)
     assert ours.lost_s == pytest.approx(0.4)
+    assert ours.uploads_s == pytest.approx(4.5)
     (stock,) = rounds_of("stock", windows, uploads)
     assert stock.held_s == 0.9
     assert stock.lost_s == pytest.approx(1.0)
+
+
+def test_work_in_the_background_comes_back_after_its_pause_and_the_hold_at_every_step() -> None:
+    often = Round(held_s=0.1, lost_s=0.4, idle_s=2.0, uploads_s=4.5)
+    seldom = Round(held_s=0.1, lost_s=0.4, idle_s=2.0, uploads_s=30.0)
+    assert often.share == pytest.approx(0.01 + 0.03)
+    assert seldom.share == pytest.approx(0.01 + 0.01)
 
 
 def test_a_goal_that_is_missed_does_not_hold() -> None:
