@@ -1,6 +1,8 @@
 """How often a checkpoint may be written: pure arithmetic on what the last one cost."""
 
-BUSY_SHARE = 0.01  # of the loop's time that uploads may cost where no core is free (docs/design.md, Exact resume)
+BUSY_SHARE = 0.0075
+"""Of the loop's time, what uploads may cost where no core is free. With the copies into the slots it stays under 1 %
+(docs/design.md, Exact resume; docs/benchmarks.md)."""
 
 
 def pause_s(upload_cpu_s: float, *, cores: int, trainer_threads: int) -> float:

@@ -158,7 +158,7 @@ class Uploader:
         if work is None:
             return
         snapshot, scored = work
-        wall_s, cpu_s = time.monotonic(), time.thread_time()
+        wall_s, cpu_s = time.monotonic(), time.process_time()  # of all threads: a bucket may use several
         try:
             ref = self._save(snapshot, scored)
             kept = kept_after(
@@ -176,7 +176,7 @@ class Uploader:
         spent_s = time.monotonic() - wall_s
         self._upload_s.append(spent_s)
         self._next_s = time.monotonic() + pause_s(
-            time.thread_time() - cpu_s, cores=self._policy.cores, trainer_threads=self._policy.trainer_threads
+            time.process_time() - cpu_s, cores=self._policy.cores, trainer_threads=self._policy.trainer_threads
         )
         self._journal.event(
             "checkpoint", step=ref.step, folder=ref.folder, seconds=round(spent_s, 4), scored=len(scored)

@@ -10,7 +10,7 @@ def test_with_a_core_free_the_next_upload_need_not_wait() -> None:
 
 
 @pytest.mark.parametrize("upload_cpu_s", [0.01, 0.1, 3.0])
-def test_with_no_core_free_uploads_take_one_percent_of_the_loop(upload_cpu_s: float) -> None:
+def test_with_no_core_free_uploads_take_their_share_of_the_loop(upload_cpu_s: float) -> None:
     wait_s = pause_s(upload_cpu_s, cores=2, trainer_threads=2)
     assert upload_cpu_s / wait_s == pytest.approx(BUSY_SHARE)
 
