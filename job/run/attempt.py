@@ -1,11 +1,12 @@
 """What an attempt records of itself: where it ran, where it resumed, what its phases took, how it ended."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
 
-from job.run.layout import ATTEMPTS, attempt_name
-from job.run.records import Record
+from job.run.layout import attempt_name
+from job.run.records import Record, at_once
 from job.storage import Bucket
 
 
@@ -65,9 +66,6 @@ def read_record(bucket: Bucket, number: int) -> AttemptRecord | None:
     return None if found is None else found[0]
 
 
-def read_records(bucket: Bucket) -> list[AttemptRecord]:
-    """The records of all attempts, oldest first."""
-    found = [
-        AttemptRecord.read(bucket, info.name) for info in bucket.list(ATTEMPTS) if info.name.endswith("/attempt.json")
-    ]
-    return [record for record, _ in filter(None, found)]
+def read_records(bucket: Bucket, numbers: Iterable[int]) -> list[AttemptRecord]:
+    """The records of these attempts, those that have one, in the order of `numbers` (claims.json has them all)."""
+    return [record for record in at_once(lambda number: read_record(bucket, number), numbers) if record is not None]

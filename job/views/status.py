@@ -1,6 +1,5 @@
 """A run as people see it: what is wanted, over what its owner says, beside what its attempts recorded."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +11,10 @@ from job.run.attempt import AttemptRecord, ResumedFrom, read_records
 from job.run.claims import Claim, Claims, read_claims
 from job.run.head import Head, Status, read_head
 from job.run.heartbeat import Heartbeat, read_heartbeat
-from job.run.layout import segment_folder
+from job.run.records import at_once
+from job.run.segments import newest_row
 from job.run.spec import Spec, read_spec
-from job.storage import Bucket, NotFound
+from job.storage import Bucket
 from job.views.progress import seconds
 from job.views.text import printable
 
@@ -95,19 +95,24 @@ class RunStatus(_View):
 
 
 def read_status(bucket: Bucket, now_s: float | None = None) -> RunStatus:
-    """Looks at a run, reading only; `now_s` in the bucket's time. Raises UsageError where there is no run."""
+    """Looks at a run, reading only; `now_s` in the bucket's time. Raises UsageError where there is no run.
+
+    However long the run, it takes at most ten calls of the bucket, one more for each attempt, and another one for each
+    that left no last word: its heartbeat.
+    """
     spec, claims, head = read_spec(bucket), read_claims(bucket), read_head(bucket)
     if spec is None and head is None and not claims.attempts:
         raise UsageError(f"there is no run at {bucket.uri}.", fix="Check the URI; `baton train` starts a run.")
-    records = read_records(bucket)
-    unheard = {claim.number for claim in claims.attempts} - {record.number for record in records if record.ended}
+    records = read_records(bucket, (claim.number for claim in claims.attempts))
+    unheard = [record.number for record in records if record.ended is None]
+    heartbeats = zip(unheard, at_once(lambda number: read_heartbeat(bucket, number), unheard), strict=True)
     return describe(
         bucket.uri,
         spec,
         claims,
         head,
         records,
-        {number: beat for number in sorted(unheard) if (beat := read_heartbeat(bucket, number)) is not None},
+        {number: beat for number, beat in heartbeats if beat is not None},
         None if head is None else _newest_row(bucket, head),
         time.time() if now_s is None else now_s,
     )
@@ -252,28 +257,15 @@ def _heartbeat_s(spec: Spec | None) -> float:
 
 
 def _newest_row(bucket: Bucket, head: Head) -> Mapping[str, Any] | None:
-    """The newest training row at or below the durable step of the attempt that made that step; reads few objects."""
-    if head.checkpoint is None:
+    """The newest training row at or below the durable step, of the attempt that made that step."""
+    checkpoint = head.checkpoint
+    if checkpoint is None:
         return None
-    folder = segment_folder(head.checkpoint.attempt, "metrics")
-    for info in reversed(list(bucket.list(folder))):
-        try:
-            lines = bucket.read(info.name)[0].splitlines()
-        except NotFound:
-            continue
-        for line in reversed(lines):
-            row = _parse(line)
-            if "reward" in row and isinstance(step := row.get("step"), int) and step <= head.checkpoint.step:
-                return row
-    return None
 
+    def counts(row: Mapping[str, Any]) -> bool:
+        return "reward" in row and isinstance(step := row.get("step"), int) and step <= checkpoint.step
 
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}
+    return newest_row(bucket, checkpoint.attempt, "metrics", counts)
 
 
 def _training(row: Mapping[str, Any]) -> Training:

@@ -1,15 +1,18 @@
 """Segments: every row is written once and found again, and the join reads as if one attempt had done it all."""
 
+import contextlib
 import json
+from collections.abc import Mapping
 
 import pytest
-from faults import FaultyBucket
+from faults import FaultyBucket, Killed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from job.errors import Transient
+from job.run import segments
 from job.run.layout import segment_name
-from job.run.segments import Row, SegmentWriter, join_metrics, read_rows, row_kind
+from job.run.segments import Row, SegmentWriter, join_metrics, newest_row, read_rows, row_kind
 from job.storage import Bucket
 
 
@@ -27,7 +30,7 @@ def test_rows_come_back_in_order_by_attempt(bucket: Bucket) -> None:
         writer.flush()
     SegmentWriter(bucket, 1, "events").add({"never": "flushed"})
     assert rows(bucket) == [(a, {"step": s, "text": "two\nlines ✓"}) for a in (1, 2) for s in range(4)]
-    assert [i.name for i in bucket.list("")] == [segment_name(a, "metrics", n) for a in (1, 2) for n in (1, 2)]
+    assert [i.name for i in bucket.list("")] == [segment_name(a, "metrics", 1) for a in (1, 2)]
 
 
 def test_a_row_is_taken_as_it_is_when_it_is_added(bucket: Bucket) -> None:
@@ -51,6 +54,86 @@ def test_a_later_incarnation_numbers_on(bucket: Bucket) -> None:
         writer.add({"step": step})
         writer.flush()
     assert rows(bucket) == [(1, {"step": step}) for step in range(3)]
+
+
+def test_a_segment_is_added_to_until_it_is_full(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 40)
+    writer = SegmentWriter(bucket, 1, "metrics")
+    for step in range(10, 18):
+        writer.add({"step": step})  # 12 bytes
+        writer.flush()
+    writer.add({"step": 18, "long": "x" * 50})
+    writer.add({"step": 19})
+    writer.flush()
+    sizes = [(info.name[-8:-6], info.size_bytes) for info in bucket.list("")]
+    assert sizes == [("01", 36), ("02", 36), ("03", 24), ("04", 84)], "rows of one flush stay together"
+    assert [row["step"] for _, row in rows(bucket)] == list(range(10, 20))
+
+
+def test_a_zombie_incarnation_and_the_new_one_never_write_over_each_other(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 30)
+    zombie = SegmentWriter(bucket, 1, "events")
+    told = []
+    for turn in range(12):
+        if turn == 3:
+            new = SegmentWriter(bucket, 1, "events")
+        for name, writer in (("zombie", zombie), ("new", new)) if turn >= 3 else (("zombie", zombie),):
+            writer.add({name: turn})
+            writer.flush()
+            told.append((1, {name: turn}))
+    assert sorted(map(str, rows(bucket, "events"))) == sorted(map(str, told))
+
+
+def test_a_segment_that_somebody_removed_does_not_stop_the_writer(bucket: Bucket) -> None:
+    writer = SegmentWriter(bucket, 1, "events")
+    for turn in range(3):
+        writer.add({"turn": turn})
+        writer.flush()
+        if turn == 1:
+            bucket.delete(segment_name(1, "events", 1))
+    assert rows(bucket, "events") == [(1, {"turn": 2})]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", range(9))
+def test_killed_at_any_call_of_the_bucket_what_was_flushed_is_there_once(
+    faulty: FaultyBucket, monkeypatch: pytest.MonkeyPatch, call: int, after: bool
+) -> None:
+    """Seven flushes, a list before the first: whatever call is the last one, the next incarnation goes on."""
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 26)
+    faulty.die_at(call, after=after)
+    flushed, begun = [], []
+    with contextlib.suppress(Killed):
+        writer = SegmentWriter(faulty, 1, "metrics")
+        for step in range(7):
+            writer.add({"step": step})
+            begun.append(step)
+            writer.flush()
+            flushed.append(step)
+    assert len(flushed) == min(7, max(0, call - 1)), "every call was one of these"
+    found = [row["step"] for _, row in rows(faulty.inner)]
+    assert found == (begun if after else flushed)
+    late = SegmentWriter(faulty.inner, 1, "metrics")
+    late.add({"step": 99})
+    late.flush()
+    assert [row["step"] for _, row in rows(faulty.inner)] == [*found, 99]
+
+
+def test_the_newest_row_is_found_in_the_last_few_segments(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 12)
+    writer = SegmentWriter(bucket, 1, "metrics")
+    for step in range(9):
+        writer.add({"step": step})
+        writer.flush()
+
+    def newest_at(step: int) -> Mapping[str, object] | None:
+        return newest_row(bucket, 1, "metrics", lambda row: row["step"] <= step)
+
+    assert [newest_at(step) for step in (8, 6)] == [{"step": 8}, {"step": 6}]
+    assert newest_at(5) is None, "it does not read all of a long run"
+    assert newest_row(bucket, 2, "metrics", lambda row: True) is None
 
 
 def test_a_number_that_another_incarnation_took_meanwhile_is_left_alone(bucket: Bucket) -> None:
@@ -88,8 +171,8 @@ def test_rows_of_a_failed_flush_are_written_by_the_next_one_and_once(
 
 
 def test_a_missing_number_and_a_damaged_line_lose_only_themselves(bucket: Bucket) -> None:
-    writer = SegmentWriter(bucket, 1, "metrics")
     for step in range(4):
+        writer = SegmentWriter(bucket, 1, "metrics")
         writer.add({"step": step})
         writer.flush()
     bucket.delete(segment_name(1, "metrics", 2))
