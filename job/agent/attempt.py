@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from job.advice import less_memory
 from job.agent.arguments import Arguments
+from job.agent.checking import checked_trainer
 from job.agent.claiming import Claimed, claim
+from job.agent.hang import listen_for
 from job.agent.journal import Journal
 from job.agent.loop import Job, Loop
 from job.agent.phases import PhaseClock
@@ -104,8 +106,16 @@ class Attempt:
     def check(self) -> None:
         """Lets a trainer validate model, task and data. Raises what it refuses; nothing has been changed yet."""
         self.phases.enter("import")
-        self.trainer = self._request_trainer()
-        for warning in self._checked(self.trainer)["warnings"]:
+        settings = self.wanted.settings
+        self.trainer = checked_trainer(
+            self.loop,
+            self._request_trainer,
+            self._note_crash,
+            hang_timeout_s=settings.attempt.hang_timeout_s,
+            less_memory=less_memory(settings),
+        )
+        assert self.trainer.checked is not None
+        for warning in self.trainer.checked["warnings"]:
             self.say(f"warning: {warning}")
 
     def claim(self) -> None:
@@ -233,17 +243,16 @@ class Attempt:
         )
         return Trainer(self.loop, self.spawner, self.table, order, self._enter_phase, self._take_rows)
 
-    def _checked(self, trainer: Trainer) -> dict[str, Any]:
-        self.loop.until(lambda: trainer.checked is not None or trainer.is_lost())
-        if trainer.checked is None:
-            raise trainer.why_lost()
-        return trainer.checked
-
     def _begin(self, trainer: Trainer) -> None:
         """Waits for the model, then lets the trainer go on from the newest snapshot in memory, unless it is lost."""
         uploader = self.uploader
         assert uploader is not None
-        self.loop.until(lambda: trainer.ready is not None or trainer.is_lost() or uploader.error is not None)
+        listen_for(
+            self.loop,
+            trainer,
+            lambda: trainer.ready is not None or uploader.error is not None,
+            self.wanted.settings.attempt.hang_timeout_s,
+        )
         if trainer.ready is None:
             return
         if uploader.last_step is None:
@@ -340,7 +349,8 @@ class Attempt:
                 self.record.write_if_due()
         self.loop.wake()
 
-    def _note_crash(self, what: str, step: int | None) -> None:
+    def _note_crash(self, what: str) -> None:
+        step = None if self.table.newest is None else self.table.newest.step
         self.journal.event("trainer_crashed", what=what, step=step)
         where = "the beginning" if step is None else f"step {step}"
         self.say(f"the trainer crashed ({what}); starting it again from {where}")

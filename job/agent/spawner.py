@@ -40,7 +40,7 @@ class Spawner:
     def __init__(self, pid: int | None, channel: Channel, output: int) -> None:
         self.failure: BatonError | None = None
         """Why there will be no trainer."""
-        self._pid, self._channel, self._output = pid, channel, output
+        self.pid, self._channel, self._output = pid, channel, output
         self._trainer: HearsOfItself | None = None
         self._line = b""
         self._on_line: Callable[[str], None] = lambda line: None
@@ -86,10 +86,10 @@ class Spawner:
 
     def kill(self) -> None:
         """Kills spawner and trainer and waits for the spawner. The slots stay."""
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = None
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = None
 
     def _hear(self, loop: Loop) -> None:
         try:

@@ -1,6 +1,5 @@
 """From the first step to the last: keeps a trainer running until the run is trained, a notice comes or trouble does."""
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -9,10 +8,11 @@ from statistics import median
 from typing import Any
 
 from job.agent.cadence import last_safe_moment_s
+from job.agent.hang import end_hung
 from job.agent.loop import Loop
 from job.agent.snapshots import SlotTable
 from job.agent.spawner import describe_exit
-from job.agent.trainer import STACKS_S, Trainer
+from job.agent.trainer import Trainer
 from job.agent.uploader import Uploader
 from job.errors import BatonError, ExitCode, NeedsPerson, Preempted, Transient
 
@@ -35,8 +35,8 @@ class Watch:
     begin: Callable[[Trainer], None]
     """Waits until it has, then lets it go on from the newest snapshot in memory; returns too when it is lost."""
     on_tick: Callable[[], None]
-    on_crash: Callable[[str, int | None], None]
-    """How a trainer ended that is started again, and the step it goes on from."""
+    on_crash: Callable[[str], None]
+    """How a trainer ended that is started again from the newest snapshot in memory."""
     hang_timeout_s: float
     flush_margin_s: float
     less_memory: str
@@ -57,7 +57,7 @@ def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
             _follow(watch, trainer, steps)
         finally:
             trainer.kill()
-            _bury(watch.loop, trainer)
+            bury(watch.loop, trainer)
         if trainer.finished is not None:
             return trainer.finished
         if watch.uploader.error is not None:
@@ -69,19 +69,11 @@ def supervise(watch: Watch, trainer: Trainer) -> dict[str, Any]:
             raise failure
         step = watch.table.newest.step if watch.table.newest is not None else None
         if step == failed_step:
-            where = "before the first step" if step is None else f"after step {step}"
-            if trainer.failure is None and trainer.ended == OUT_OF_MEMORY:
-                raise NeedsPerson(
-                    f"the trainer was killed twice {where} ({trainer.ended}): "
-                    "most likely the machine is out of memory; `dmesg` tells.",
-                    fix=watch.less_memory,
-                )
-            raise BatonError(
-                f"the trainer failed twice {where}: {failure.what}",
-                fix="Nothing is lost: the run resumes there once the cause is mended.",
+            raise failed_twice(
+                trainer, "before the first step" if step is None else f"after step {step}", watch.less_memory
             )
         failed_step = step
-        watch.on_crash(failure.what, step)
+        watch.on_crash(failure.what)
         trainer = watch.request_trainer()
 
 
@@ -105,15 +97,25 @@ def _follow(watch: Watch, trainer: Trainer, steps: "StepTimes") -> None:
         steps.seen(None if newest is None else newest.step)
         limit_s = max(HANG_STEPS * steps.median_s(), watch.hang_timeout_s)
         if time.monotonic() - trainer.last_progress_s > limit_s:
-            trainer.dump_stacks()
-            with contextlib.suppress(BatonError):
-                watch.loop.until(lambda: trainer.ended is not None, timeout_s=STACKS_S, heed="never")
-            trainer.kill()
-            trainer.failure = BatonError(f"no progress for {limit_s:.0f} s: the trainer hangs.")
+            end_hung(watch.loop, trainer, limit_s)
             return
 
 
-def _bury(loop: Loop, trainer: Trainer) -> None:
+def failed_twice(trainer: Trainer, where: str, less_memory: str) -> BatonError:
+    """What to end with when a second trainer was lost where the one before was."""
+    if trainer.failure is None and trainer.ended == OUT_OF_MEMORY:
+        return NeedsPerson(
+            f"the trainer was killed twice {where} ({trainer.ended}): "
+            "most likely the machine is out of memory; `dmesg` tells.",
+            fix=less_memory,
+        )
+    return BatonError(
+        f"the trainer failed twice {where}: {trainer.why_lost().what}",
+        fix="Nothing is lost: the run resumes there once the cause is mended.",
+    )
+
+
+def bury(loop: Loop, trainer: Trainer) -> None:
     """Waits for the killed trainer's end, and with it for everything that it had sent."""
     if not loop.until(lambda: trainer.ended is not None, timeout_s=BURY_S, heed="never"):
         raise Transient(f"the trainer does not end {BURY_S:.0f} s after SIGKILL.")

@@ -12,9 +12,7 @@ from job.agent.loop import Loop
 from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
 from job.agent.spawner import Spawner, describe_exit
 from job.arena import Channel, ChannelClosed, Message, TensorIndex, index_from_json, index_to_json
-from job.errors import BatonError, error_for
-
-STACKS_S = 2.0  # for faulthandler to write every thread's stack before the trainer is killed
+from job.errors import BatonError, ExitCode, error_for
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,18 @@ class Trainer:
             or self._spawner.failure
             or BatonError(f"the trainer ended by itself: {self.ended}.", fix="What it printed stands above.")
         )
+
+    def is_replaceable(self) -> bool:
+        """Whether it is lost in a way in which another one need not be: it crashed or hangs."""
+        return self.is_lost() and self._spawner.failure is None and self.why_lost().exit_code == ExitCode.BUG
+
+    def worker(self) -> int | None:
+        """Pid of the process that works on it: its own, until it is forked the spawner's, which imports."""
+        return self._spawner.pid if self._pid is None and self.ended is None else self._pid
+
+    def is_forked(self) -> bool:
+        """Whether its own process exists, or has."""
+        return self._pid is not None or self.ended is not None
 
     def forked(self, pid: int) -> None:
         """The spawner's word that it runs."""

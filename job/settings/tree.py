@@ -193,7 +193,7 @@ class Attempt(Section):
     heartbeat_s: Annotated[float, Field(ge=0.05, le=60), OPERATIONAL] = 10.0
     """Seconds between signs of life in the bucket."""
     hang_timeout_s: Annotated[float, Field(ge=1), OPERATIONAL] = 900.0
-    """Seconds without progress, and at least 10 median steps, after which the trainer is started again."""
+    """Seconds without progress after which the trainer is started again; once it trains at least 10 median steps."""
     notice_s: Annotated[float, Field(gt=0, le=3600), OPERATIONAL] = NOTICE_S
     """Seconds between the metadata server's notice and the end of the machine."""
     flush_margin_s: Annotated[float, Field(ge=0, le=600), OPERATIONAL] = 5.0

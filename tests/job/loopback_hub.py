@@ -1,14 +1,17 @@
 """A Hugging Face Hub on loopback: the few answers that the real client needs, from folders on disk."""
 
+import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
+
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass
@@ -22,6 +25,8 @@ class Hub:
     gated: bool = False
     """Refuses whoever brings no token."""
     requests: list[str] = field(default_factory=list)
+    before_block: Callable[[str], None] = lambda name: None
+    """Called with a file's name before every BLOCK_BYTES of it: a slow network."""
     url: str = ""
 
     def move(self, ref: str, folder: Path) -> str:
@@ -81,16 +86,19 @@ def serving(repo: str) -> Iterator[Hub]:
                 return
             data = file.read_bytes()
             headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit}
-            self.reply(200, headers, data, with_body)
+            self.reply(200, headers, data, with_body, name)
 
-        def reply(self, status: int, headers: dict[str, str], body: bytes, with_body: bool) -> None:
+        def reply(self, status: int, headers: dict[str, str], body: bytes, with_body: bool, file: str = "") -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if with_body:
-                self.wfile.write(body)
+                with contextlib.suppress(ConnectionError):  # a client that was killed
+                    for at in range(0, len(body), BLOCK_BYTES):
+                        hub.before_block(file)
+                        self.wfile.write(body[at : at + BLOCK_BYTES])
 
         def log_message(self, *_: object) -> None:
             """The test reads `hub.requests` instead."""
