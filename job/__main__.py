@@ -47,7 +47,8 @@ def live(attempt: "Attempt") -> None:
         return  # finished already
     attempt.restore()  # while the trainer's process imports
     attempt.check()  # model, task and data: what is refused is refused before anything is changed
-    attempt.claim()  # from here on the run is this attempt's
+    if not attempt.claim():  # from here on the run is this attempt's
+        return  # finished by another one meanwhile
     finished = attempt.train()
     attempt.publish_result(finished)
 

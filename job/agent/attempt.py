@@ -12,7 +12,7 @@ from typing import Any, Self
 from job.advice import less_memory
 from job.agent.arguments import Arguments
 from job.agent.checking import checked_trainer
-from job.agent.claiming import Claimed, claim
+from job.agent.claiming import Claimed, claim, is_left_to_do
 from job.agent.hang import listen_for
 from job.agent.journal import Journal
 from job.agent.loop import Job, Loop
@@ -93,7 +93,7 @@ class Attempt:
         self.wanted = self.loop.call(lambda: find_wanted(self.bucket, self.arguments, self.asked, self.scratch))
         head = self.wanted.head
         if head is not None and head.status is Status.FINISHED:
-            self.say(f"{self.bucket.uri} is finished: its result is in {self.bucket.uri}/result")
+            self._say_finished()
             return False
         del self.table.slots[slots_for(self.wanted.settings) :]
         return True
@@ -118,13 +118,20 @@ class Attempt:
         for warning in self.trainer.checked["warnings"]:
             self.say(f"warning: {warning}")
 
-    def claim(self) -> None:
-        """Takes the run over: spec, number, head. From here on the run is changed."""
+    def claim(self) -> bool:
+        """Takes the run over: spec, number, head. From here on the run is changed.
+
+        False: another attempt has finished it since the look.
+        """
         assert self.trainer.checked is not None
+        number = self.arguments.attempt
+        if not self.loop.call(lambda: is_left_to_do(self.bucket, number)):
+            self._say_finished()
+            return False
         model = SpecModel(**self.trainer.checked["model"])
         settings = self.wanted.settings
         self.spec = self.loop.call(lambda: write_spec_for(self.bucket, self.wanted, model))
-        job = Job(lambda: claim(self.bucket, self.arguments.attempt, self.spec.fingerprint), self.loop.wake)
+        job = Job(lambda: claim(self.bucket, number, self.spec.fingerprint), self.loop.wake)
         try:
             self.loop.until(lambda: job.done)
         except Preempted:
@@ -133,6 +140,9 @@ class Attempt:
                 self.claimed = job.result()
             raise
         self.claimed = claimed = job.result()
+        if claimed is None:
+            self._say_finished()
+            return False
         owner = claimed.owner
         if owner.head.checkpoint != self.restored.named:  # the predecessor went on after this attempt had looked
             self._restore_from(owner.head)
@@ -154,6 +164,7 @@ class Attempt:
             self.say(line)
         if self.resumed_from is not None:
             self.progress.durable(self.resumed_from.step)
+        return True
 
     def train(self) -> dict[str, Any]:
         """Trains to the last step; what the trainer said when it was finished. Raises Preempted on a notice."""
@@ -227,6 +238,9 @@ class Attempt:
         """A line for people: on stderr, and in the run's log."""
         self.progress.say(line)
         self.journal.log(line)
+
+    def _say_finished(self) -> None:
+        self.say(f"{self.bucket.uri} is finished: its result is in {self.bucket.uri}/result")
 
     def _restore_from(self, head: Head | None) -> None:
         self.restored = self.loop.call(lambda: restore(self.bucket, head, self.table))
