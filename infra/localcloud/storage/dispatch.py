@@ -1,0 +1,143 @@
+"""From a request to its answer: who asks, what for, which fault strikes; and every one of them is counted."""
+
+import json
+import traceback
+from collections.abc import Callable
+
+from infra.localcloud.storage import bucket_api, json_api, upload_api, xml_api
+from infra.localcloud.storage.accounting import Accounting
+from infra.localcloud.storage.batch import answer_batch
+from infra.localcloud.storage.errors import ApiError
+from infra.localcloud.storage.exchange import Exchange
+from infra.localcloud.storage.faults import Faults
+from infra.localcloud.storage.messages import ConnectionCut, Request, Response
+from infra.localcloud.storage.routes import UNKNOWN, Route, route
+from infra.localcloud.storage.service import Service
+
+CONTROL = "/_faults"
+JSON = "application/json; charset=UTF-8"
+Handler = Callable[[Service, Request, Route], Response]
+HANDLERS: dict[str, Handler] = {
+    "bucket_list": bucket_api.listing,
+    "bucket_create": bucket_api.create,
+    "bucket_get": bucket_api.get,
+    "bucket_patch": bucket_api.patch,
+    "bucket_delete": bucket_api.delete,
+    "bucket_layout": bucket_api.layout,
+    "iam_get": bucket_api.get_policy,
+    "iam_set": bucket_api.set_policy,
+    "iam_test": bucket_api.test_permissions,
+    "list": json_api.listing,
+    "get": json_api.get,
+    "download": json_api.download,
+    "insert": upload_api.insert,
+    "resumable_start": upload_api.resumable_start,
+    "resumable_put": upload_api.resumable_put,
+    "resumable_query": upload_api.resumable_put,
+    "resumable_cancel": upload_api.resumable_cancel,
+    "compose": json_api.compose,
+    "rewrite": json_api.rewrite,
+    "copy": json_api.rewrite,
+    "move": json_api.rewrite,
+    "patch": json_api.patch,
+    "update": json_api.patch,
+    "delete": json_api.delete,
+}
+XML_HANDLERS: dict[str, Handler] = {
+    "bucket_get": xml_api.head_bucket,
+    "bucket_create": xml_api.create_bucket,
+    "bucket_delete": bucket_api.delete,
+    "list": xml_api.listing,
+    "get": xml_api.head,
+    "download": json_api.download,
+    "delete": json_api.delete,
+    "xml_put": xml_api.put,
+    "parts_start": xml_api.start,
+    "parts_put": xml_api.put_part,
+    "parts_complete": xml_api.complete,
+    "parts_cancel": xml_api.cancel,
+    "parts_list": xml_api.list_parts,
+    "uploads_list": xml_api.list_uploads,
+}
+
+
+class Dispatch:
+    """Answers requests, from several threads at once."""
+
+    def __init__(self, service: Service, faults: Faults, accounting: Accounting) -> None:
+        self.service = service
+        self._faults = faults
+        self._accounting = accounting
+
+    def answer(self, request: Request) -> Response:
+        """The answer. Raises ConnectionCut where there is none; the request was counted either way."""
+        if request.path == CONTROL:
+            return self._control(request)
+        exchange = Exchange(request, route(request.method, request.path, request.query, request.headers), self._faults)
+        try:
+            response = self._handle(exchange)
+            request.body.drain()
+        except ConnectionCut:
+            self._accounting.add(exchange.entry(0, 0))
+            raise
+        except ApiError as error:
+            request.body.drain()
+            response = _refusal(exchange.route, error)
+        self._accounting.add(exchange.entry(response.status, exchange.sent_bytes(response)))
+        return response
+
+    def _handle(self, exchange: Exchange) -> Response:
+        request = exchange.request
+        request.account = self.service.gate.account(request.headers.get("authorization"))
+        if exchange.route.operation == "batch":
+            return answer_batch(self.answer, request)
+        exchange.route = upload_api.with_metadata(request, exchange.route)
+        exchange.strike_before()
+        handler = (XML_HANDLERS if exchange.route.xml else HANDLERS).get(exchange.route.operation)
+        if handler is None:
+            raise ApiError(501, "notImplemented", f"{request.method} {request.path} is not answered by this server.")
+        response = _called(handler, self.service, request, exchange.route)
+        exchange.strike_after(response)
+        return response
+
+    def _control(self, request: Request) -> Response:
+        """Faults over the wire: GET what is armed and what was asked so far, POST rules, DELETE all of that."""
+        try:
+            if request.method == "POST":
+                rules = json.loads(request.body.everything())
+                for rule in rules if isinstance(rules, list) else [rules]:
+                    self._faults.arm_json(rule)
+            elif request.method == "DELETE":
+                self._faults.clear()
+                self._accounting.reset()
+        except ValueError as error:
+            return _refusal(UNKNOWN, ApiError(400, "invalid", str(error)))
+        request.body.drain()
+        answer = {
+            "armed": self._faults.armed(),
+            "totals": self._accounting.totals(),
+            "requests": self._accounting.last(),
+        }
+        return Response(200, {"Content-Type": JSON}, json.dumps(answer).encode())
+
+
+def _called(handler: Handler, service: Service, request: Request, where: Route) -> Response:
+    """What the handler answers. A bug in it is no reason to retry, as clients do after 500 and closed connections."""
+    try:
+        return handler(service, request, where)
+    except (ApiError, ConnectionCut, ConnectionError):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise ApiError(501, "bug", f"{request.method} {request.path} met a bug in this server: {error!r}") from error
+
+
+def _refusal(where: Route, error: ApiError) -> Response:
+    if error.status == 304:
+        return Response(304)
+    headers = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'} if error.status == 401 else {}
+    if where.xml:
+        return Response(error.status, headers | {"Content-Type": "application/xml; charset=UTF-8"}, error.as_xml())
+    if where.operation == "download":
+        return Response(error.status, headers | {"Content-Type": "text/html; charset=UTF-8"}, error.message.encode())
+    return Response(error.status, headers | {"Content-Type": JSON}, error.as_json())

@@ -1,0 +1,113 @@
+"""Refusals as Cloud Storage words them: JSON, XML, and plain text where media was asked for."""
+
+import json
+from typing import Any
+from xml.sax.saxutils import escape
+
+XML_CODES = {
+    400: "InvalidArgument",
+    401: "AuthenticationRequired",
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    405: "MethodNotAllowed",
+    409: "BucketAlreadyOwnedByYou",
+    412: "PreconditionFailed",
+    416: "InvalidRange",
+    429: "SlowDown",
+    500: "InternalError",
+    501: "NotImplemented",
+    503: "ServiceUnavailable",
+}
+
+
+class ApiError(Exception):
+    """A refusal: HTTP status, Google's reason, and the sentence for people."""
+
+    def __init__(self, status: int, reason: str, message: str, *, xml_code: str = "", location: str = "") -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.xml_code = xml_code or XML_CODES.get(status, "InternalError")
+        self.location = location
+        self.domain = "usageLimits" if status == 429 else "global"
+
+    def as_json(self) -> bytes:
+        """The body of a refusal by the JSON API."""
+        detail: dict[str, Any] = {"message": self.message, "domain": self.domain, "reason": self.reason}
+        if self.location:
+            detail |= {"locationType": "header", "location": self.location}
+        return json.dumps({"error": {"code": self.status, "message": self.message, "errors": [detail]}}).encode()
+
+    def as_xml(self) -> bytes:
+        """The body of a refusal by the XML API."""
+        return (
+            f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{self.xml_code}</Code>"
+            f"<Message>{escape(self.message)}</Message><Details>{escape(self.reason)}</Details></Error>"
+        ).encode()
+
+
+def bad_request(message: str, *, xml_code: str = "") -> ApiError:
+    """400: what was asked makes no sense."""
+    return ApiError(400, "invalid", message, xml_code=xml_code)
+
+
+def no_bucket() -> ApiError:
+    """404 for a bucket."""
+    return ApiError(404, "notFound", "The specified bucket does not exist.", xml_code="NoSuchBucket")
+
+
+def no_object(bucket: str, name: str) -> ApiError:
+    """404 for an object."""
+    return ApiError(404, "notFound", f"No such object: {bucket}/{name}")
+
+
+def no_upload() -> ApiError:
+    """404 for an upload that was never begun, was cancelled, or is over."""
+    return ApiError(404, "notFound", "The requested upload was not found.", xml_code="NoSuchUpload")
+
+
+def condition_not_met() -> ApiError:
+    """412: the object is not the one that the caller named."""
+    message = "At least one of the pre-conditions you specified did not hold."
+    return ApiError(412, "conditionNotMet", message, location="If-Match")
+
+
+def not_modified() -> ApiError:
+    """304: a read whose if...NotMatch did not hold; it has no body."""
+    return ApiError(304, "notModified", "Not Modified")
+
+
+def bad_range() -> ApiError:
+    """416: the object has no such bytes."""
+    return ApiError(416, "requestedRangeNotSatisfiable", "The requested range cannot be satisfied.")
+
+
+def invalid_credentials() -> ApiError:
+    """401: a token that is unknown or has run out."""
+    return ApiError(401, "authError", "Invalid Credentials", location="Authorization")
+
+
+def forbidden(account: str, permission: str, resource: str) -> ApiError:
+    """403, naming the permission that is missing."""
+    return ApiError(
+        403,
+        "forbidden",
+        f"{account} does not have {permission} access to the Google Cloud Storage {resource}. "
+        f"Permission '{permission}' denied on resource (or it may not exist).",
+    )
+
+
+def too_many_requests(bucket: str, name: str) -> ApiError:
+    """429: the limit of changes per object name."""
+    return ApiError(
+        429,
+        "rateLimitExceeded",
+        f"The object {bucket}/{name} exceeded the rate limit for object mutation operations (create, update, "
+        "and delete). Please reduce your request rate. See https://cloud.google.com/storage/docs/gcs429.",
+    )
+
+
+def unavailable(status: int = 503) -> ApiError:
+    """A failure of the service itself."""
+    return ApiError(status, "backendError", "We encountered an internal error. Please try again.")
