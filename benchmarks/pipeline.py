@@ -153,6 +153,7 @@ class Pipeline:
             keep_every_steps=None,
             cores=len(os.sched_getaffinity(0)),
             trainer_threads=self._threads,
+            machine_usd_per_hour=0.36,
         )
         self.uploader = MeasuredUploader(
             bucket, owner, self.table, policy, journal, self.loop.wake, durable=self.durable

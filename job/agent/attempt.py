@@ -180,6 +180,7 @@ class Attempt:
                 keep_every_steps=settings.checkpoint.keep_every_steps,
                 cores=len(os.sched_getaffinity(0)),
                 trainer_threads=settings.train.cpu_threads,
+                machine_usd_per_hour=settings.attempt.machine_usd_per_hour,
             ),
             self.journal,
             self._note_durable,

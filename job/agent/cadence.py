@@ -5,6 +5,10 @@ BUSY_SHARE = 0.0075
 (docs/design.md, Exact resume; docs/benchmarks.md)."""
 
 
+STORAGE_SHARE = 0.05
+"""Of the machine's price, what checkpoints may cost in operations and traffic (docs/design.md, Exact resume)."""
+
+
 def pause_s(upload_cpu_s: float, *, cores: int, trainer_threads: int) -> float:
     """Seconds to wait after an upload that took `upload_cpu_s` of CPU time.
 
@@ -14,6 +18,11 @@ def pause_s(upload_cpu_s: float, *, cores: int, trainer_threads: int) -> float:
     if cores > trainer_threads:
         return 0.0
     return upload_cpu_s / BUSY_SHARE
+
+
+def paid_pause_s(upload_usd: float, *, machine_usd_per_hour: float) -> float:
+    """Seconds to wait after an upload that cost `upload_usd`, so that storage stays under STORAGE_SHARE."""
+    return upload_usd / (STORAGE_SHARE * machine_usd_per_hour) * 3600
 
 
 def last_safe_moment_s(deadline_s: float, *, flush_s: float, margin_s: float) -> float:

@@ -11,6 +11,7 @@ from job.errors import BatonError
 from job.run.attempt import AttemptRecord, Ended, ResumedFrom, write_record
 from job.run.head import Owner
 from job.storage import Bucket
+from job.storage.prices import usd
 
 WRITE_EVERY_S = 5.0  # an attempt that is killed leaves its phases as they were then
 
@@ -26,7 +27,9 @@ class LiveRecord:
         phases: PhaseClock,
         resumed_from: ResumedFrom | None,
         machine: Mapping[str, str],
+        usd_per_gib: float = 0.0,
     ) -> None:
+        self._usd_per_gib = usd_per_gib
         self._bucket, self._owner, self._phases = bucket, owner, phases
         self._written_s = 0.0
         self._lock = threading.Lock()
@@ -67,4 +70,6 @@ class LiveRecord:
 
     def _write(self) -> None:
         self._written_s = time.monotonic()
-        write_record(self._bucket, self._record.model_copy(update={"phases": self._phases.seconds()}))
+        usage = self._bucket.usage
+        now = {"phases": self._phases.seconds(), "storage": usage, "storage_usd": usd(usage, self._usd_per_gib)}
+        write_record(self._bucket, self._record.model_copy(update=now))

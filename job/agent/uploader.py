@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import tenacity
 
-from job.agent.cadence import pause_s
+from job.agent.cadence import paid_pause_s, pause_s
 from job.agent.journal import Journal
 from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
 from job.arena import safetensors_header
@@ -21,6 +21,7 @@ from job.errors import BatonError, Transient
 from job.run.head import CheckpointRef, Owner, Status
 from job.run.layout import CHECKPOINTS
 from job.storage import Bucket, Buffer
+from job.storage.prices import usd
 
 STATE, EXTRA, META = "state.safetensors", "extra.safetensors", "meta.json"
 SCORED, SCORED_META = "scored.safetensors", "scored.json"
@@ -37,6 +38,9 @@ class UploadPolicy:
     keep_every_steps: int | None
     cores: int
     trainer_threads: int
+    machine_usd_per_hour: float
+    usd_per_gib: float = 0.0
+    """Of traffic between this machine and the bucket."""
 
     def is_kept(self, step: int) -> bool:
         """Whether this step's checkpoint stays for good."""
@@ -159,6 +163,7 @@ class Uploader:
             return
         snapshot, scored = work
         wall_s, cpu_s = time.monotonic(), time.process_time()  # of all threads: a bucket may use several
+        usage = self._bucket.usage
         try:
             ref = self._save(snapshot, scored)
             kept = kept_after(
@@ -175,11 +180,21 @@ class Uploader:
             self._table.end_writing()
         spent_s = time.monotonic() - wall_s
         self._upload_s.append(spent_s)
-        self._next_s = time.monotonic() + pause_s(
-            time.process_time() - cpu_s, cores=self._policy.cores, trainer_threads=self._policy.trainer_threads
+        usage = self._bucket.usage - usage
+        cost_usd = usd(usage, self._policy.usd_per_gib)
+        self._next_s = time.monotonic() + max(
+            pause_s(
+                time.process_time() - cpu_s, cores=self._policy.cores, trainer_threads=self._policy.trainer_threads
+            ),
+            paid_pause_s(cost_usd, machine_usd_per_hour=self._policy.machine_usd_per_hour),
         )
         self._journal.event(
-            "checkpoint", step=ref.step, folder=ref.folder, seconds=round(spent_s, 4), scored=len(scored)
+            "checkpoint",
+            step=ref.step,
+            folder=ref.folder,
+            seconds=round(spent_s, 4),
+            scored=len(scored),
+            **({"storage": usage.model_dump(), "usd": round(cost_usd, 8)} if usage.operations else {}),
         )
         self._journal.flush_if_due()
         self._on_change()

@@ -8,6 +8,7 @@ from pydantic import Field
 from job.run.layout import attempt_name
 from job.run.records import Record, at_once
 from job.storage import Bucket
+from job.storage.usage import Usage
 
 
 class ResumedFrom(Record):
@@ -51,6 +52,10 @@ class AttemptRecord(Record):
     """What the bits depend on beside the settings: cpu, gpu, torch."""
     resumed_from: ResumedFrom | None = None
     """None for a fresh start."""
+    storage: Usage = Usage()
+    """What this incarnation asked of the bucket so far."""
+    storage_usd: float = 0.0
+    """What that cost, by list prices: operations, and traffic where the bucket is elsewhere."""
     warnings: tuple[str, ...] = ()
     ended: Ended | None = None
 

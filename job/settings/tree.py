@@ -196,6 +196,9 @@ class Attempt(Section):
     """Seconds without progress after which the trainer is started again; once it trains at least 10 median steps."""
     notice_s: Annotated[float, Field(gt=0, le=3600), OPERATIONAL] = NOTICE_S
     """Seconds between the metadata server's notice and the end of the machine."""
+    machine_usd_per_hour: Annotated[float, Field(gt=0, le=1000), OPERATIONAL] = 0.36
+    """What the machine costs, in USD per hour. Checkpoints to a bucket that bills them are spaced so that they cost at
+    most 5 % of it. The default is the cheapest VM with an L4 (g2-standard-4, spot, us-central1, 2026-07)."""
     flush_margin_s: Annotated[float, Field(ge=0, le=600), OPERATIONAL] = 5.0
     """Seconds to spare, beyond what the last upload is expected to take, before the machine ends."""
 

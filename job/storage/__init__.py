@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from job.errors import UsageError
+from job.storage.usage import Usage
 
 Buffer = bytes | bytearray | memoryview
 Data = Buffer | Iterable[Buffer]
@@ -42,6 +43,10 @@ class Bucket(Protocol):
     `NeedsPerson` when it refuses (permission, disk full)."""
 
     uri: str
+
+    @property
+    def usage(self) -> Usage:
+        """What the service was asked for so far and bills; nothing where it bills nothing."""
 
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         """The whole object, its checksum verified. Raises NotFound."""

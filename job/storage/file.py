@@ -22,6 +22,7 @@ from job.errors import NeedsPerson, UsageError
 from job.storage import Data, NotFound, ObjectInfo, PreconditionFailed
 from job.storage.chunks import CHUNK_BYTES, chunks, crc32c
 from job.storage.folder import Folder, explained
+from job.storage.usage import Usage
 
 GENERATION_UNIT_NS = 1000
 
@@ -36,6 +37,11 @@ class FileBucket:
         self.root = Path(os.path.normpath(path))
         self.uri = "file://" + quote(str(self.root))
         self._folder = Folder(self.root)
+
+    @property
+    def usage(self) -> Usage:
+        """Nothing: a folder bills nobody."""
+        return Usage()
 
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises NotFound."""

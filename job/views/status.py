@@ -15,6 +15,7 @@ from job.run.records import at_once
 from job.run.segments import newest_row
 from job.run.spec import Spec, read_spec
 from job.storage import Bucket
+from job.storage.usage import Usage
 from job.views.progress import seconds
 from job.views.text import printable
 
@@ -91,6 +92,12 @@ class RunStatus(_View):
     max_steps: int | None
     durable_step: int | None
     training: Training | None
+    storage: Usage = Usage()
+    """What the attempts asked of a bucket that bills it."""
+    storage_usd: float = 0.0
+    """What that cost, by list prices."""
+    storage_usd_per_hour: float | None = None
+    """Over the time in which attempts lived; None where it is not known."""
     attempts: tuple[AttemptView, ...]
 
 
@@ -150,6 +157,9 @@ def describe(
     durable_step = head.checkpoint.step if head is not None and head.checkpoint is not None else None
     heartbeat = heartbeats.get(numbers[-1]) if numbers else None
     told = heartbeat[0].step if heartbeat is not None else None
+    storage = sum((record.storage for record in records), Usage())
+    storage_usd = sum(record.storage_usd for record in records)
+    lived_s = sum(max(0.0, (a.heard_s or a.started_at_s) - a.started_at_s) for a in attempts)
     fresh = heartbeat is not None and now_s - heartbeat[1] <= patience_s
     return RunStatus(
         uri=uri,
@@ -160,6 +170,9 @@ def describe(
         max_steps=spec.recipe.get("train", {}).get("max_steps") if spec is not None else None,
         durable_step=durable_step,
         training=None if row is None else _training(row),
+        storage=storage,
+        storage_usd=storage_usd,
+        storage_usd_per_hour=storage_usd / lived_s * 3600 if storage.operations and lived_s else None,
         attempts=attempts,
     )
 

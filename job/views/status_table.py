@@ -40,6 +40,13 @@ def headline(run: RunStatus) -> list[str]:
             None if row.step_s is None else f"{row.step_s:.3g} s/step",
         ]
         words.append(f"at step {row.step}: {', '.join(filter(None, known))}")
+    if run.storage.operations:
+        hourly = "" if run.storage_usd_per_hour is None else f" (${run.storage_usd_per_hour:.2g} an hour)"
+        sent, received = (f"{b / 1e6:,.0f} MB" for b in (run.storage.sent_bytes, run.storage.received_bytes))
+        words.append(
+            f"storage: {run.storage.operations:,} operations, {sent} sent, {received} received: "
+            f"${run.storage_usd:.2g}{hourly}"
+        )
     return words
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from job.errors import Transient
 from job.storage import Bucket, Data, ObjectInfo
+from job.storage.usage import Usage
 
 T = TypeVar("T")
 
@@ -25,6 +26,10 @@ class FaultyBucket:
         self.before: Callable[[int, str, str], BaseException | None] = lambda number, method, name: None
         self.after: Callable[[int, str, str], BaseException | None] = lambda number, method, name: None
         self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> Usage:
+        return self.inner.usage
 
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         return self._call("read", name, lambda: self.inner.read(name))

@@ -13,7 +13,9 @@ from job.arena import Slot
 from job.errors import Transient
 from job.run.head import Owner, Status, read_head
 
-POLICY = UploadPolicy(fingerprint="", keep_last=2, keep_every_steps=None, cores=2, trainer_threads=1)
+POLICY = UploadPolicy(
+    fingerprint="", keep_last=2, keep_every_steps=None, cores=2, trainer_threads=1, machine_usd_per_hour=0.36
+)
 LIMIT_S = 60.0
 
 

@@ -30,6 +30,7 @@ OPERATIONAL = {
     "train.kl_warning",
     "attempt.heartbeat_s",
     "attempt.hang_timeout_s",
+    "attempt.machine_usd_per_hour",
     "attempt.notice_s",
     "attempt.flush_margin_s",
 }

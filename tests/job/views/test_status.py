@@ -15,6 +15,7 @@ from job.run.layout import heartbeat_name
 from job.run.segments import SegmentWriter
 from job.run.spec import Spec, SpecModel, write_spec
 from job.storage import Bucket
+from job.storage.usage import Usage
 from job.views.status import RunStatus, describe, read_status
 from job.views.status_table import headline, render
 
@@ -146,6 +147,23 @@ def test_every_attempt_tells_when_it_was_last_heard_of() -> None:
     run = look(claims(claim(1), claim(2, ended=seen), claim(3)), head(7), (record(1, 75), record(2)), beat(3, age_s=90))
     assert [attempt.heard_s for attempt in run.attempts] == [NOW_S, NOW_S - 3, NOW_S - 90]
     assert look(claims(claim(1))).attempts[0].heard_s is None
+
+
+def test_what_storage_was_asked_for_and_cost_is_summed_over_the_attempts() -> None:
+    used = Usage(class_a=1000, class_b=200, sent_bytes=3_000_000)
+    paid = {"storage": used, "storage_usd": 0.005}
+    run = look(claims(claim(1), claim(2)), head(9, 2), (record(1, 75, **paid), record(2, 0, **paid)))
+    assert run.storage == used + used
+    assert run.storage_usd_per_hour == pytest.approx(0.01 * 3600 / 800), "each lived for 400 s"
+    (line,) = [line for line in headline(run) if line.startswith("storage")]
+    assert "2,400 operations, 6 MB sent" in line
+    assert "$0.01" in line
+
+
+def test_a_folder_bills_nothing_and_status_does_not_speak_of_it() -> None:
+    run = look(claims(claim(1)), head(9), [record(1, 75)])
+    assert run.storage_usd_per_hour is None
+    assert not any("storage" in line for line in headline(run))
 
 
 def test_an_attempt_that_went_silent_is_not_called_dead() -> None:
