@@ -68,6 +68,12 @@ def layout(service: Service, request: Request, route: Route) -> Response:
     )
 
 
+def no_items(service: Service, request: Request, route: Route) -> Response:
+    """An empty list."""
+    service.store.bucket(route.bucket)
+    return document(request, {})
+
+
 def get_policy(service: Service, request: Request, route: Route) -> Response:
     """The bucket's IAM policy as it was last set. What is allowed here, the server's own policy file says."""
     return document(request, _iam(service, route.bucket))

@@ -24,6 +24,7 @@ HANDLERS: dict[str, Handler] = {
     "bucket_patch": bucket_api.patch,
     "bucket_delete": bucket_api.delete,
     "bucket_layout": bucket_api.layout,
+    "nothing_list": bucket_api.no_items,
     "iam_get": bucket_api.get_policy,
     "iam_set": bucket_api.set_policy,
     "iam_test": bucket_api.test_permissions,

@@ -120,16 +120,21 @@ def only(resource: Any, fields: str) -> Any:
 
 
 def _parse(fields: str) -> dict[str, Any]:
-    """A tree of names; an empty branch stands for all below it."""
+    """A tree of names; `*` stands for all below a name."""
     tree: dict[str, Any] = {}
     depth, begun = 0, 0
     for at, letter in enumerate(f"{fields},"):
         depth += {"(": 1, ")": -1}.get(letter, 0)
         if letter == "," and depth == 0:
             name, inner = _split(fields[begun:at].strip())
-            tree.setdefault(name, {}).update(_parse(inner) if inner else {})
+            _graft(tree.setdefault(name, {}), _parse(inner) if inner else {"*": {}})
             begun = at + 1
     return tree
+
+
+def _graft(tree: dict[str, Any], branch: dict[str, Any]) -> None:
+    for name, below in branch.items():
+        _graft(tree.setdefault(name, {}), below)
 
 
 def _split(part: str) -> tuple[str, str]:
@@ -144,6 +149,6 @@ def _split(part: str) -> tuple[str, str]:
 def _pick(resource: Any, tree: dict[str, Any]) -> Any:
     if isinstance(resource, list):
         return [_pick(item, tree) for item in resource]
-    if not isinstance(resource, dict) or not tree or "*" in tree:
+    if not isinstance(resource, dict) or "*" in tree:
         return resource
     return {key: _pick(value, tree[key]) for key, value in resource.items() if key in tree}

@@ -15,6 +15,7 @@ OPERATIONS = {
     "bucket_patch": ("bucket", "A"),
     "bucket_delete": ("bucket", "free"),
     "bucket_layout": ("bucket", "B"),
+    "nothing_list": ("bucket", "A"),  # what a plain bucket never has: folders, caches, notifications
     "iam_get": ("bucket", "B"),
     "iam_set": ("bucket", "A"),
     "iam_test": ("bucket", "B"),
@@ -114,6 +115,8 @@ def _json(method: str, parts: list[str], query: Mapping[str, str]) -> Route:
             return Route(operation.get(method, "unknown"), bucket)
         case "GET", [bucket, "storageLayout"]:
             return Route("bucket_layout", bucket)
+        case "GET", [bucket, "managedFolders" | "folders" | "anywhereCaches" | "notificationConfigs"]:
+            return Route("nothing_list", bucket)
         case _, [bucket, "iam"]:
             return Route({"GET": "iam_get", "PUT": "iam_set"}.get(method, "unknown"), bucket)
         case "GET", [bucket, "iam", "testPermissions"]:

@@ -19,7 +19,7 @@ from infra.localcloud.storage.service import Service, announced_hashes
 from infra.localcloud.storage.uploads import Upload
 
 CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
-BOUNDARY = re.compile(r'boundary="?([^";]+)"?')
+BOUNDARY = re.compile(r"""boundary=(["']?)([^"';]+)\1""")  # gcloud writes single quotes
 
 
 def with_metadata(request: Request, route: Route) -> Route:
@@ -145,7 +145,7 @@ def _read_first_part(request: Request) -> dict[str, Any]:
     match = BOUNDARY.search(request.headers.get("content-type", ""))
     if match is None:
         raise bad_request("Invalid multipart request: no boundary.")
-    mark = b"--" + match[1].encode()
+    mark = b"--" + match[2].encode()
     if request.body.chunked:
         data = request.body.everything()
         request.body = Body(BytesIO(data), len(data))
