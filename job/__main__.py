@@ -9,6 +9,7 @@ this process's memory at every step, so whatever happens to the trainer, nothing
 import contextlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from job import preemption
 
 if TYPE_CHECKING:
     from job.agent.attempt import Attempt
+
+FLUSH_S = 1.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,13 +56,20 @@ def live(attempt: "Attempt") -> None:
     attempt.publish_result(finished)
 
 
+def flush_output() -> None:
+    """Hands over what is still in the process. It may take for ever: a pipe that is full and that nobody reads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a pipe or terminal that is gone changes no exit code
+            stream.flush()
+
+
 if __name__ == "__main__":
     try:
         code = main(sys.argv[1:])
     except Exception:
         traceback.print_exc()
         code = 1
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # a pipe or terminal that is gone changes no exit code
-            stream.flush()
+    flushing = threading.Thread(target=flush_output, daemon=True)
+    flushing.start()
+    flushing.join(FLUSH_S)
     os._exit(code)  # no thread that is left behind in a slow call holds the process up

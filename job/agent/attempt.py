@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -217,7 +218,7 @@ class Attempt:
         self.spawner.kill()
         if error is not None:
             error = self._save(error)
-            self.progress.close()  # so that the last line on a terminal is this one
+            self.progress.end()  # so that the last line on a terminal is this one
             self.say("\n".join(end_lines(error, self.claimed)))
         code = ExitCode.FINISHED if error is None else error.exit_code
         if self.heartbeats is not None:
@@ -379,7 +380,8 @@ class Attempt:
 
     def _leave_at_once(self) -> None:
         show_cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""  # the moving line had hidden it
+        words = b"second interrupt: leaving at once; the run goes on from its last durable step."
         with contextlib.suppress(OSError):  # a terminal that is gone
-            words = b"second interrupt: leaving at once; the run goes on from its last durable step."
-            os.write(2, show_cursor + b"\n" + words + b"\n")
+            if select.select([], [2], [], 0)[1]:  # and one that was stopped with Ctrl-S takes nothing
+                os.write(2, show_cursor + b"\n" + words + b"\n")
         os._exit(ExitCode.PREEMPTED)

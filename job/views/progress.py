@@ -1,6 +1,5 @@
 """The progress of an attempt: one moving line on a terminal, elsewhere plain lines of the same fields."""
 
-import contextlib
 import math
 import os
 import sys
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from job.run.attempt import ResumedFrom
+from job.views.printer import Printer
 from job.views.text import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ PLAIN_EVERY_S = 5.0  # a log is read later: more lines would hide the others
 BAR_COLUMNS = 12
 WIDE_COLUMNS = 120  # where the fields leave room for a bar
 REFRESHES_PER_S = 2  # the age of the durable step counts seconds
+LAST_LINES_S = 2.0  # for whoever reads to read them
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class Fields:
 
 
 class Progress:
-    """Shows rows of TRL's log, the durable step, and lines for people. Any thread may call it.
+    """Shows rows of TRL's log, the durable step, and lines for people. Any thread may call it, and none waits for it.
 
-    Nothing moves before `begin`, so that no thread exists when the attempt forks.
+    What touches the stream is done by the printer's thread, which does not exist before the first line, when the
+    attempt has forked.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,13 +52,17 @@ class Progress:
         self._meter = _Meter()
         self._durable: tuple[int, float] | None = None
         self._shown_s = -math.inf
+        self._printer = Printer(self._write)
+        self._moves = False
         self._bar: RichProgress | None = None
+        """The printer's."""
 
     def begin(self, max_steps: int | None) -> None:
         """Training begins; `max_steps` None where it is not known. On a terminal the moving line appears."""
         self._max_steps = max_steps
-        if self._bar is None and self._stream.isatty() and os.environ.get("TERM") != "dumb":
-            self._bar = _draw(self._stream, self.line, max_steps)
+        if not self._moves and self._stream.isatty() and os.environ.get("TERM") != "dumb":
+            self._moves = True
+            self._printer.call(self._draw)
 
     def row(self, row: Mapping[str, Any]) -> None:
         """A row of the log: of training, of an evaluation, or the summary at the end, which is not shown."""
@@ -64,9 +70,7 @@ class Progress:
             self.say(f"step {row.get('step')}: evaluation: reward {_number(row['eval_reward'])}")
         elif "reward" in row:
             self._meter.take(row)
-            if self._bar is not None:
-                self._bar.update(self._bar.task_ids[0], completed=self._meter.step)
-            elif self._is_due():
+            if not self._moves and self._is_due():
                 self._shown_s = self._clock()
                 self.say(self.line())
 
@@ -77,26 +81,39 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Lines for people, above the moving line. What they quote may be hostile; it is made harmless."""
-        with contextlib.suppress(OSError):  # a terminal that was closed is no reason to stop training
-            for line in printable_lines(text):
-                if self._bar is not None:
-                    self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
-                else:
-                    self._stream.write(f"{line}\n")
-            self._stream.flush()
+        for line in printable_lines(text):
+            self._printer.line(line)
+
+    def end(self) -> None:
+        """The moving line stays as it is and moves no more. May be called twice."""
+        self._moves = False
+        self._printer.call(self._end)
 
     def close(self) -> None:
-        """The moving line stays as it is and moves no more. May be called twice."""
-        bar, self._bar = self._bar, None
-        if bar is not None:
-            with contextlib.suppress(OSError):
-                bar.stop()
+        """The end, after which the last lines are read, unless nobody reads."""
+        self.end()
+        self._printer.flush(LAST_LINES_S)
 
     def line(self) -> str:
         """All fields as they are now, as one line of plain text."""
         step, at_s = self._durable or (None, 0.0)
         age_s = None if step is None else self._clock() - at_s
         return format_line(self._meter.fields(self._max_steps, step, age_s))
+
+    def _write(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    def _draw(self) -> None:
+        self._bar = _draw(self._stream, self.line, lambda: (self._meter.step, self._max_steps))
+
+    def _end(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.stop()
 
     def _is_due(self) -> bool:
         return self._clock() - self._shown_s >= PLAIN_EVERY_S or self._meter.step == self._max_steps
@@ -172,19 +189,25 @@ class _Meter:
         )
 
 
-def _draw(stream: TextIO, line: Callable[[], str], max_steps: int | None) -> "RichProgress":
-    """The moving line: a bar, and the fields, which are asked for at every refresh."""
+def _draw(stream: TextIO, line: Callable[[], str], done: Callable[[], tuple[int, int | None]]) -> "RichProgress":
+    """The moving line: a bar, and the fields; both are asked for at every refresh."""
     from rich.console import Console
-    from rich.progress import BarColumn, ProgressColumn, Task
     from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn, Task
+    from rich.progress_bar import ProgressBar
     from rich.text import Text
 
     class FieldsColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(line())  # two lines where the terminal is narrow: no field is cut off
 
+    class StepsColumn(ProgressColumn):
+        def render(self, task: Task) -> ProgressBar:
+            step, max_steps = done()
+            return ProgressBar(total=max_steps, completed=step, width=BAR_COLUMNS)
+
     console = Console(file=stream)
-    columns = [FieldsColumn(), BarColumn(bar_width=BAR_COLUMNS)]
+    columns = [FieldsColumn(), StepsColumn()]
     bar = RichProgress(
         *(columns if console.width >= WIDE_COLUMNS else columns[:1]),
         console=console,
@@ -192,7 +215,7 @@ def _draw(stream: TextIO, line: Callable[[], str], max_steps: int | None) -> "Ri
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    bar.add_task("", total=max_steps)
+    bar.add_task("")
     bar.start()
     return bar
 
