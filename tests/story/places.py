@@ -26,10 +26,14 @@ def here(which: str = "") -> None:
     except FileExistsError:
         return
     os.close(fd)
-    go_on = Path(marker + ".go")
+    _wait_for(Path(marker + ".go"), "nobody killed this process")
+
+
+def _wait_for(file: Path, what: str) -> None:
+    """Computes until the file is there."""
     end_s = time.monotonic() + LIMIT_S
-    while not go_on.exists():
-        assert time.monotonic() < end_s, "nobody killed this process"
+    while not file.exists():
+        assert time.monotonic() < end_s, what
         sum(range(1000))
 
 
@@ -60,23 +64,28 @@ def restore() -> None:
 
 
 def generation() -> None:
-    from job.training.exact import ExactTrainer
-
-    _before(ExactTrainer, "_generate", skip=1)
+    """Of the second generation batch."""
+    _in_second_batch("_generate")
 
 
 def scoring() -> None:
-    """Of the second generation batch; evaluations score too and do not count."""
+    """Of the second generation batch."""
+    _in_second_batch("_calculate_rewards")
+
+
+def _in_second_batch(name: str) -> None:
+    """Calls of this method of the trainer, but for evaluations, which generate and score too."""
     from job.training.exact import ExactTrainer
 
-    original = ExactTrainer._calculate_rewards
+    original = getattr(ExactTrainer, name)
 
+    @functools.wraps(original)
     def patched(self: ExactTrainer, *args: Any, **kwargs: Any) -> Any:
         if self.model.training and self._step > 0:
             here()
         return original(self, *args, **kwargs)
 
-    ExactTrainer._calculate_rewards = patched
+    setattr(ExactTrainer, name, patched)
 
 
 def mid_accumulation() -> None:
@@ -123,6 +132,37 @@ def staging() -> None:
     SlotWriter.copy = torn  # type: ignore[method-assign]
 
 
+def overwriting() -> None:
+    """Two slots: step 2 is being uploaded from one; at `.torn` half of step 4 lies in the other, over step 3."""
+    import job.checkpoint.save
+    from job.training.exact import ExactTrainer
+    from job.training.slots import SlotWriter
+
+    write, step, copy = job.checkpoint.save._write_manifest, ExactTrainer.training_step, SlotWriter.copy
+    copies = itertools.count()
+
+    def held(bucket: Any, folder: str, manifest: Any) -> Any:
+        if manifest.step == 2:
+            here()
+        return write(bucket, folder, manifest)
+
+    def not_before(self: ExactTrainer, *args: Any) -> Any:
+        if self.state.global_step == 2:
+            _wait_for(Path(os.environ["BATON_TEST_PLACE"]), "the upload of step 2")
+        return step(self, *args)
+
+    def torn(self: SlotWriter, tensors: Any, slot: Any) -> Any:
+        named = list(tensors)
+        if Path(os.environ["BATON_TEST_PLACE"]).exists() and next(copies) == 1:
+            copy(SlotWriter(), named[: len(named) // 2], slot)
+            here(".torn")
+        return copy(self, named, slot)
+
+    job.checkpoint.save._write_manifest = held
+    ExactTrainer.training_step = not_before  # type: ignore[method-assign]
+    SlotWriter.copy = torn  # type: ignore[method-assign]
+
+
 def upload() -> None:
     import job.checkpoint.save
 
@@ -151,6 +191,20 @@ def result_files() -> None:
     import job.agent.attempt
 
     _before(job.agent.attempt.Attempt, "publish_result")
+
+
+def half_result() -> None:
+    """The adapter is in result/, the metrics are not."""
+    import job.agent.result
+
+    _before(job.agent.result, "join_metrics")
+
+
+def adapter_files() -> None:
+    """The trainer is trained; half of the files of its result are written."""
+    from transformers import PreTrainedTokenizerBase
+
+    _before(PreTrainedTokenizerBase, "save_pretrained")
 
 
 def trace() -> None:

@@ -39,6 +39,23 @@ def test_sigkill_at_a_place_loses_no_weights(run: Run, reference: str, place: st
     assert run.finish() == reference
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "mid_accumulation",
+        *(
+            pytest.param(place, marks=pytest.mark.long)
+            for place in ("generation", "scored", "evaluation", "adapter_files", "result_files", "half_result")
+        ),
+    ],
+)
+def test_a_machine_that_is_gone_at_a_place_loses_no_weights(run: Run, reference: str, place: str) -> None:
+    attempt = run.start_at(place)
+    attempt.kill_group(signal.SIGKILL)
+    assert attempt.wait() == -signal.SIGKILL
+    assert run.finish() == reference
+
+
 def test_sigterm_while_restoring_gives_75_and_changes_nothing(run: Run, reference: str) -> None:
     assert run.kill_at("mid_accumulation", signal.SIGTERM) == 75
     before = run.head()

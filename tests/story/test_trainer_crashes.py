@@ -114,6 +114,25 @@ def test_a_trainer_that_crashes_at_a_place_goes_on_from_the_boundary_before(
     assert len(lines(bill)) == bought, "only a batch that nobody had scored yet is generated again"
 
 
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [
+        ("evaluation", 3),  # it belongs to step 4, whose boundary comes after it
+        pytest.param("generation", 4, marks=pytest.mark.long),
+        pytest.param("mid_accumulation", 3, marks=pytest.mark.long),
+        pytest.param("adapter_files", 6, marks=pytest.mark.long),
+    ],
+)
+def test_a_trainer_that_is_killed_between_two_boundaries_goes_on_from_the_first(
+    run: Run, reference: str, place: str, step: int
+) -> None:
+    attempt = run.start_at(place)
+    crash(attempt, signal.SIGKILL)
+    assert attempt.wait() == 0, attempt.err
+    assert weights_sha256(run) == reference
+    assert steps_it_went_on_from(run) == [step]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGSEGV, 1), (signal.SIGKILL, 3)])
 def test_the_same_step_failing_twice_ends_the_attempt_and_the_run_resumes(
     run: Run, reference: str, number: signal.Signals, code: int
