@@ -14,6 +14,7 @@ from job.advice import less_memory
 from job.agent.arguments import Arguments
 from job.agent.checking import checked_trainer
 from job.agent.claiming import Claimed, claim, is_left_to_do
+from job.agent.cores import usable_cores
 from job.agent.hang import listen_for
 from job.agent.journal import Journal
 from job.agent.loop import Job, Loop
@@ -179,7 +180,7 @@ class Attempt:
                 fingerprint=self.spec.fingerprint,
                 keep_last=settings.checkpoint.keep_last,
                 keep_every_steps=settings.checkpoint.keep_every_steps,
-                cores=len(os.sched_getaffinity(0)),
+                cores=usable_cores(),
                 trainer_threads=settings.train.cpu_threads,
                 machine_usd_per_hour=settings.attempt.machine_usd_per_hour,
             ),
