@@ -13,8 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from job.storage import Bucket, NotFound, open_bucket
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 120.0  # for conditions that take a second; a machine with other work on it may be slow
@@ -173,16 +176,24 @@ class Run:
     folder: Path
     settings: list[str] = field(default_factory=list)
     """KEY=VALUE over the recipe, the same for every attempt."""
+    cloud_uri: str = ""
+    """Where the run is in Cloud Storage, if it is there."""
 
     @property
     def bucket(self) -> Path:
-        """Where the run's objects lie as files."""
+        """Where the run's objects lie as files, unless it is in Cloud Storage."""
+        assert not self.cloud_uri
         return self.folder / "run"
 
     @property
     def uri(self) -> str:
         """The run's URI."""
-        return f"file://{self.bucket}"
+        return self.cloud_uri or f"file://{self.bucket}"
+
+    @cached_property
+    def store(self) -> Bucket:
+        """The run's objects, wherever they are."""
+        return open_bucket(self.uri)
 
     def argv(self) -> list[str]:
         """The command line of every attempt."""
@@ -238,14 +249,14 @@ class Run:
 
     def json(self, name: str) -> dict[str, Any]:
         """One JSON object of the run."""
-        found: dict[str, Any] = json.loads((self.bucket / name).read_text())
+        found: dict[str, Any] = json.loads(self.store.read(name)[0])
         return found
 
     def head(self) -> dict[str, Any] | None:
         """Head, None before there is one."""
         try:
             return self.json("head.json")
-        except FileNotFoundError:
+        except NotFound:
             return None
 
     def durable_step(self) -> int:
@@ -260,18 +271,17 @@ class Run:
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of a kind, of all attempts."""
         rows = []
-        for path in sorted(self.bucket.glob("attempts/*/events/*.jsonl")):
-            rows += [json.loads(line) for line in path.read_text().splitlines()]
+        for info in self.store.list("attempts/"):
+            if "/events/" in info.name:
+                rows += [json.loads(line) for line in self.store.read(info.name)[0].splitlines()]
         return [row for row in rows if row["kind"] == kind]
 
 
 def weights_sha256(run: Run) -> str:
     """Of the run's result: the adapter, or the whole model after full fine-tuning."""
-    result = run.bucket / "result"
-    (path,) = [
-        p for p in (result / "adapter/adapter_model.safetensors", result / "model/model.safetensors") if p.exists()
-    ]
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    names = ("result/adapter/adapter_model.safetensors", "result/model/model.safetensors")
+    (name,) = [name for name in names if run.store.stat(name) is not None]
+    return hashlib.sha256(run.store.read(name)[0]).hexdigest()
 
 
 def tree(folder: Path) -> dict[str, str]:
