@@ -13,7 +13,10 @@ from job.storage.usage import Usage
 
 Buffer = bytes | bytearray | memoryview
 Data = Buffer | Iterable[Buffer]
-"""What may be written: one buffer, or several that are written one after another, not joined in memory."""
+"""What may be written: one buffer, or several that are written one after another, not joined in memory.
+
+They must stay as they are until the write has returned: none is copied.
+"""
 
 
 class NotFound(Exception):
@@ -80,6 +83,10 @@ def open_bucket(uri: str) -> Bucket:
         from job.storage.file import FileBucket
 
         return FileBucket(uri)
+    if uri.startswith("gs://"):
+        from job.storage.gcs import GcsBucket
+
+        return GcsBucket(uri)
     raise UsageError(
         f"{uri!r} is not the URI of a run.",
         fix="Use file:///absolute/path or gs://BUCKET/runs/NAME.",
