@@ -23,7 +23,7 @@ LOOPBACK = ("127.", "localhost", "::1", "0.0.0.0")
 
 def pytest_configure() -> None:
     """Cleans the environment before what reads it at import (torch, the hub's client) is imported."""
-    for name in [name for name in os.environ if name.startswith("BATON_")]:
+    for name in [name for name in os.environ if name.startswith("BATON_") and name != "BATON_TEST_BUCKET"]:
         del os.environ[name]
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -202,7 +202,7 @@ class GcsBucket:
                 blob = bucket.blob(target)
                 blob.metadata, blob.content_type = metadata, content_type(target)
                 blob.compose(
-                    [bucket.blob(self._prefix + source.name) for source in sources],
+                    [bucket.blob(self._prefix + s.name, generation=s.generation) for s in sources],
                     if_generation_match=if_generation,
                     if_source_generation_match=[source.generation for source in sources],
                     retry=None,

@@ -112,6 +112,8 @@ def _forbidden(words: str, asked: Asked) -> BatonError:
 def for_credentials(error: auth.GoogleAuthError, asked: Asked) -> BatonError:
     """What failing credentials mean; pure."""
     words = _short(str(error.args[0]) if error.args else str(error))
+    if isinstance(error, auth.InvalidOperation):  # the answer was 401, and there are none that could be renewed
+        return _credentials("the service wants credentials (401), and none are given", asked)
     if isinstance(error, auth.DefaultCredentialsError):
         return NeedsPerson(
             f"gs://{asked.bucket}: no credentials are found on this machine.",
