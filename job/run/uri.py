@@ -6,9 +6,12 @@ from job.errors import UsageError
 
 
 def run_uri(run: str, bucket: str | None) -> str:
-    """The URI of a run given by URI, path or name. Raises UsageError when a name comes without a bucket."""
+    """The URI of a run given by URI, path or name. Raises UsageError for a name without a bucket and the reverse."""
     if "://" in run:
-        return run.rstrip("/")
+        uri = run.rstrip("/")
+        if uri.startswith("gs://") and "/" not in uri.removeprefix("gs://"):
+            raise UsageError(f"{run!r} is a bucket, not a run in it.", fix=f"Name the run too: {uri}/runs/NAME")
+        return uri
     if "/" in run or run.startswith("."):
         return f"file://{Path(run).absolute()}"
     if not bucket:

@@ -33,6 +33,7 @@ from job.storage.gcs_parts import COMPOSED_AT_ONCE, SINGLE_BYTES, SMALLEST_SPAN_
 from job.storage.gcs_wire import Wire, content_type, decoded, fill
 from job.storage.pace import Pace
 from job.storage.parallel import in_parallel
+from job.storage.usage import Usage
 
 T = TypeVar("T")
 
@@ -70,6 +71,11 @@ class GcsBucket:
         self._tries, self._streams = tries, streams
         self._single_bytes, self._smallest_span_bytes = single_bytes, smallest_span_bytes
         self._pace = Pace(write_interval_s)
+
+    @property
+    def usage(self) -> Usage:
+        """What the service was asked for so far, tries that failed among it."""
+        return self._wire.meter.usage
 
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises NotFound."""

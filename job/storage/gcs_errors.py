@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from google.auth import exceptions as auth
 from job.errors import BatonError, NeedsPerson, Transient, UsageError
 from job.storage import NotFound, PreconditionFailed
 
-PERMISSIONS = {
+Verb = Literal["read", "write", "list", "delete"]
+PERMISSIONS: Mapping[Verb, str] = {
     "read": "storage.objects.get",
     "write": "storage.objects.create (and storage.objects.delete, to overwrite)",
     "list": "storage.objects.list",
@@ -30,7 +31,7 @@ LONGEST_WORDS = 300
 class Asked:
     """What was asked for."""
 
-    verb: Literal["read", "write", "list", "delete"]
+    verb: Verb
     bucket: str
     name: str
     account: str

@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import google.auth
@@ -24,7 +24,8 @@ from google.cloud import storage
 
 from job.errors import UsageError
 from job.storage.chunks import CHUNK_BYTES, chunks
-from job.storage.gcs_errors import Asked, explained, for_status
+from job.storage.gcs_errors import Asked, Verb, explained, for_status
+from job.storage.usage import Class, Meter
 
 SERVICE = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -32,6 +33,7 @@ CONNECTIONS = 32
 JOINED_BYTES = 64 * 1024
 """Bodies up to here are sent by one system call instead of three."""
 FIELDS = "name,generation,size,crc32c,updated"
+CLASSES: Mapping[Verb, Class] = {"read": "b", "write": "a", "list": "a", "delete": "free"}
 
 
 class Wire:
@@ -42,6 +44,7 @@ class Wire:
 
     def __init__(self, bucket: str, *, stall_s: float) -> None:
         self.bucket = bucket
+        self.meter = Meter()
         self.timeout = (stall_s, stall_s)  # while connecting and sending, and while receiving
         self._trusted = False
         self._lock = threading.Lock()
@@ -51,12 +54,11 @@ class Wire:
         self._endpoint, self._emulator = endpoint(os.environ.get("STORAGE_EMULATOR_HOST", ""))
 
     @contextlib.contextmanager
-    def asking(self, verb: Literal["read", "write", "list", "delete"], name: str) -> Iterator[Any]:
-        """google-cloud-storage's bucket, for one request, whose failure becomes one of our errors."""
-        with explained(Asked(verb, self.bucket, name, self._account, self._trusted)):
-            self._connect()
+    def asking(self, verb: Verb, name: str, *, sent_bytes: int = 0) -> Iterator[Any]:
+        """google-cloud-storage's bucket, for one request, which is counted; its failure becomes one of our errors."""
+        self.meter.count(CLASSES[verb], sent_bytes=sent_bytes)
+        with self._explained(verb, name):
             yield self._client.bucket(self.bucket)
-            self._trusted = True
 
     def pages(self, prefix: str, token: str | None) -> tuple[list[Any], str | None]:
         """One page of blobs, and the token of the next."""
@@ -77,15 +79,20 @@ class Wire:
         url = f"{self._endpoint}/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
         parameters = {"alt": "media"} | ({} if generation is None else {"generation": str(generation)})
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={first}-{end - 1}"} if end else {})
-        with (
-            self.asking("read", name),
-            self._session.request(
-                "GET", url, params=parameters, headers=headers, stream=True, timeout=self.timeout
-            ) as response,
-        ):
-            if response.status_code not in (200, 206):
-                raise for_status(response.status_code, response.text, self._asked("read", name))
-            yield response
+        received_bytes = 0
+        try:
+            with (
+                self._explained("read", name),
+                self._session.request(
+                    "GET", url, params=parameters, headers=headers, stream=True, timeout=self.timeout
+                ) as response,
+            ):
+                if response.status_code not in (200, 206):
+                    raise for_status(response.status_code, response.text, self._asked("read", name))
+                received_bytes = int(response.headers.get("content-length", 0))
+                yield response
+        finally:
+            self.meter.count(CLASSES["read"], received_bytes=received_bytes)
 
     def upload(
         self,
@@ -111,7 +118,7 @@ class Wire:
         if if_generation is not None:
             parameters["ifGenerationMatch"] = str(if_generation)
         with (
-            self.asking("write", name),
+            self.asking("write", name, sent_bytes=len(body)),
             self._session.request(
                 "POST",
                 f"{self._endpoint}/upload/storage/v1/b/{self.bucket}/o",
@@ -126,7 +133,14 @@ class Wire:
             said: Mapping[str, Any] = response.json()
             return said
 
-    def _asked(self, verb: Literal["read", "write", "list", "delete"], name: str) -> Asked:
+    @contextlib.contextmanager
+    def _explained(self, verb: Verb, name: str) -> Iterator[None]:
+        with explained(self._asked(verb, name)):
+            self._connect()
+            yield
+            self._trusted = True
+
+    def _asked(self, verb: Verb, name: str) -> Asked:
         return Asked(verb, self.bucket, name, self._account, self._trusted)
 
     def _connect(self) -> None:

@@ -1,7 +1,6 @@
 """What Cloud Storage refuses ends with the right class and says what to do; what may pass is tried again."""
 
 import json
-from typing import Literal
 
 import pytest
 import requests
@@ -9,10 +8,8 @@ from google.auth import exceptions as auth
 
 from job.errors import NeedsPerson, Transient, UsageError
 from job.storage import NotFound, PreconditionFailed, open_bucket
-from job.storage.gcs_errors import Asked, for_connection, for_credentials, for_status
+from job.storage.gcs_errors import Asked, Verb, for_connection, for_credentials, for_status
 from job.storage.gcs_wire import content_type, endpoint
-
-Verb = Literal["read", "write", "list", "delete"]
 
 
 def asked(verb: Verb = "write", *, trusted: bool = False) -> Asked:

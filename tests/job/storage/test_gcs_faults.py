@@ -287,6 +287,19 @@ def test_what_is_asked_of_the_service_is_as_little_as_it_can_be(cloud: Cloud, bu
     ]
 
 
+def test_what_is_asked_is_counted_as_the_service_bills_it(cloud: Cloud, bucket: GcsBucket) -> None:
+    before = bucket.usage
+    cloud.arm("503", verb="upload")
+    bucket.write("new", SMALL, if_generation=0)
+    bucket.read("new")
+    list(bucket.list(""))
+    bucket.delete("new")
+    usage = bucket.usage - before
+    assert (usage.class_a, usage.class_b, usage.free) == (3, 1, 1)
+    assert usage.received_bytes == len(SMALL)
+    assert 2 * len(SMALL) < usage.sent_bytes < 2 * len(SMALL) + 2_000
+
+
 def test_every_write_of_a_large_object_has_its_precondition(
     cloud: Cloud, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
