@@ -11,7 +11,7 @@ from job.run.records import AT_ONCE, at_once, replace
 from job.storage import Bucket, NotFound, PreconditionFailed
 
 SEGMENT_BYTES = 256 << 10
-"""About 500 rows of metrics: 100,000 steps make 200 segments. Every flush writes half of it on average."""
+"""About 300 rows of metrics: 100,000 steps make some 350 segments. Every flush writes half of it on average."""
 NEWEST_SEGMENTS = 3
 
 
@@ -96,8 +96,8 @@ def read_rows(bucket: Bucket, kind: str, *, on_bad: Callable[[str], None] | None
 def newest_row(
     bucket: Bucket, attempt: int, kind: str, wanted: Callable[[Mapping[str, Any]], bool]
 ) -> Mapping[str, Any] | None:
-    """The row of an attempt that was written last of those that are `wanted`; None where the last few segments, some
-    thousand rows, have none."""
+    """The row of an attempt that was written last of those that are `wanted`; None where the last few segments, near
+    a thousand rows, have none."""
     names = [info.name for info in bucket.list(segment_folder(attempt, kind))]
     for name in reversed(names[-NEWEST_SEGMENTS:]):
         rows = [fields for fields in _read_lines(bucket, name) if fields is not None and wanted(fields)]

@@ -284,6 +284,13 @@ def weights_sha256(run: Run) -> str:
     return hashlib.sha256(run.store.read(name)[0]).hexdigest()
 
 
+def logged(run: Run) -> list[dict[str, Any]]:
+    """The rows of the run's result/metrics.jsonl, without what tells of seconds."""
+    rows = [json.loads(line) for line in (run.bucket / "result/metrics.jsonl").read_text().splitlines()]
+    timed = ("step_time", "_runtime", "_per_second")
+    return [{key: value for key, value in row.items() if not key.endswith(timed)} for row in rows]
+
+
 def tree(folder: Path) -> dict[str, str]:
     """sha256 of every object of a run, by its name."""
     return {

@@ -1,11 +1,10 @@
 """What the stories share: a model of 50k parameters, a recipe of 6 steps, and what an untouched run of it ends with."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attempts import ForkServer, Run, weights_sha256
+from attempts import ForkServer, Run, logged, weights_sha256
 
 RECIPE = """\
 task = "story_task.py:Variety"
@@ -100,16 +99,21 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference(server: ForkServer, workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """sha256 of the adapter that a run nobody touched ends with; made on this machine, in this test run."""
+def untouched(server: ForkServer, workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run that nobody touched; made on this machine, in this test run."""
     run = Run(server, workplace, tmp_path_factory.mktemp("reference"))
     attempt = run.start()
     assert attempt.wait() == 0, attempt.err
-    rows = [json.loads(line) for line in (run.bucket / "result/metrics.jsonl").read_text().splitlines()]
-    changes = [row["grad_norm"] for row in rows if "grad_norm" in row]
+    changes = [row["grad_norm"] for row in logged(run) if "grad_norm" in row]
     assert len(changes) == 6
     assert all(change > 0 for change in changes), "every step must change the weights, or nothing is compared"
-    return weights_sha256(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def reference(untouched: Run) -> str:
+    """sha256 of the adapter that the untouched run ends with."""
+    return weights_sha256(untouched)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Proves that a run that is killed anywhere ends with the weights of one that nobody touched, bit for bit.
+"""Proves that a run that is killed anywhere ends with the weights and the log of one that nobody touched, bit for bit.
 
 Real processes, killed from outside: at places that the process tells of, and at random moments (the seed is printed).
 """
@@ -6,7 +6,7 @@ Real processes, killed from outside: at places that the process tells of, and at
 import signal
 
 import pytest
-from attempts import Run, random_moments, weights_sha256
+from attempts import Run, logged, random_moments, weights_sha256
 
 PLACES = [
     "model_loading",
@@ -49,11 +49,12 @@ def test_sigkill_at_a_place_loses_no_weights(run: Run, reference: str, place: st
         ),
     ],
 )
-def test_a_machine_that_is_gone_at_a_place_loses_no_weights(run: Run, reference: str, place: str) -> None:
+def test_a_machine_that_is_gone_at_a_place_loses_no_weights_and_no_rows(run: Run, untouched: Run, place: str) -> None:
     attempt = run.start_at(place)
     attempt.kill_group(signal.SIGKILL)
     assert attempt.wait() == -signal.SIGKILL
-    assert run.finish() == reference
+    assert run.finish() == weights_sha256(untouched)
+    assert logged(run) == logged(untouched)
 
 
 def test_sigterm_while_restoring_gives_75_and_changes_nothing(run: Run, reference: str) -> None:
@@ -64,7 +65,7 @@ def test_sigterm_while_restoring_gives_75_and_changes_nothing(run: Run, referenc
     assert run.finish() == reference
 
 
-def test_random_sigkills_and_sigterms_until_it_is_finished(run: Run, reference: str) -> None:
+def test_random_sigkills_and_sigterms_until_it_is_finished(run: Run, untouched: Run) -> None:
     moments = random_moments()
     codes = []
     while run.head() is None or run.json("head.json")["status"] != "finished":
@@ -77,4 +78,5 @@ def test_random_sigkills_and_sigterms_until_it_is_finished(run: Run, reference: 
         codes.append(attempt.wait())
         assert codes[-1] in (0, 75, -signal.SIGKILL), attempt.err
     assert codes[-1] == 0
-    assert weights_sha256(run) == reference
+    assert weights_sha256(run) == weights_sha256(untouched)
+    assert logged(run) == logged(untouched)
