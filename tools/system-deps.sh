@@ -5,6 +5,7 @@ set -euo pipefail
 
 declare -A package_of=(
     [mount]=mount
+    [chromium]=chromium
     [shellcheck]=shellcheck
     [umount]=mount
     [unshare]=util-linux
@@ -17,7 +18,7 @@ done
 if ((${#missing[@]} == 0)); then exit 0; fi
 
 if [[ $(id -u) == 0 ]] && command -v apt-get > /dev/null; then
-    echo "system-deps: installing ${missing[*]} (under a minute)" >&2
+    echo "system-deps: installing ${missing[*]} (about a minute)" >&2
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" > /dev/null
 else

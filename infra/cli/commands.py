@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "The whole story on this machine: train, be killed, resume, compare the weights.",
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
     "status": "What a run does, how far it is, and how each attempt ended.",
+    "report": "A run as one HTML page: verdict, reward, attempts, samples, lineage.",
     "config": "The settings that a recipe comes to, and where each value is from.",
 }
 """Name, which is also the module's in infra.cli, and line in the help."""

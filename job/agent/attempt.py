@@ -210,7 +210,10 @@ class Attempt:
         self._flush(Status.FINISHING)
         self.loop.call(self.journal.flush_metrics, heed="immediate")  # the last row is of after the last checkpoint
         folder = self.scratch / "result"
-        self.loop.call(lambda: publish_result(self.bucket, folder, finished["step"]), heed="immediate")
+        checkpoint = owner.head.checkpoint
+        assert checkpoint is not None
+        assert checkpoint.step == finished["step"]
+        self.loop.call(lambda: publish_result(self.bucket, folder, checkpoint, self.say), heed="immediate")
         self.loop.call(lambda: owner.publish(status=Status.FINISHED), heed="immediate")
         self.say(f"finished after step {finished['step']}: {self.bucket.uri}/result")
 

@@ -33,3 +33,12 @@ class Manifest(Record):
     """Newest in head when this was written, so that each MANIFEST stands for all before it; None for the first."""
     files: dict[str, ManifestFile]
     """By name, relative to the MANIFEST."""
+
+
+class ResultManifest(Record):
+    """result/MANIFEST.json: the files of the result, and the checkpoint that they derive from. Written last."""
+
+    step: int = Field(ge=0)
+    checkpoint: Parent
+    files: dict[str, ManifestFile]
+    """By name, relative to the MANIFEST; each with its sha256."""

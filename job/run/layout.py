@@ -10,6 +10,7 @@ CHECKPOINTS = "checkpoints/"
 BLOBS = "blobs/"
 RESULT = "result"
 MANIFEST = "MANIFEST.json"
+RESULT_MANIFEST = f"{RESULT}/{MANIFEST}"
 
 _SEGMENT = re.compile(rf"{ATTEMPTS}(?P<attempt>\d+)/(?P<kind>[a-z]+)/(?P<number>\d+)\.jsonl")
 _CHECKPOINT = re.compile(rf"{CHECKPOINTS}(?P<step>\d+)-(?P<attempt>\d+)-[0-9a-f]+")

@@ -67,7 +67,7 @@ class Progress:
     def row(self, row: Mapping[str, Any]) -> None:
         """A row of the log: of training, of an evaluation, or the summary at the end, which is not shown."""
         if "eval_reward" in row:
-            self.say(f"step {row.get('step')}: evaluation: reward {_number(row['eval_reward'])}")
+            self.say(f"step {row.get('step')}: evaluation: reward {number_text(row['eval_reward'])}")
         elif "reward" in row:
             self._meter.take(row)
             if not self._moves and self._is_due():
@@ -128,9 +128,9 @@ def format_line(fields: Fields) -> str:
     return "  ".join(
         (
             f"step {fields.step}{of}",
-            f"reward {_number(fields.reward)} ± {_number(fields.reward_std)}",
-            f"loss {_number(fields.loss)}",
-            f"{_number(fields.step_s)} s/step",
+            f"reward {number_text(fields.reward)} ± {number_text(fields.reward_std)}",
+            f"loss {number_text(fields.loss)}",
+            f"{number_text(fields.step_s)} s/step",
             f"{'-' if fields.tokens_per_s is None else format(fields.tokens_per_s, '.0f')} tokens/s",
             durable,
         )
@@ -224,7 +224,7 @@ def _known(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _number(value: object) -> str:
+def number_text(value: object) -> str:
     """Three significant digits, no exponent for what a person compares by eye."""
     number = _known(value)
     if number is None:

@@ -1,0 +1,252 @@
+"""The report's charts as plotly figures in plain data; pure. Colours name CSS variables, which the page resolves.
+
+plotly reads a little HTML in its texts, so text of a run is escaped here, although the page's policy runs none of it.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from job.views.report_data import Ending, Report, end_s, ending
+from job.views.report_series import Series, smooth
+from job.views.status import AttemptView
+from job.views.text import printable
+
+Figure = dict[str, Any]
+
+MOST_ATTEMPTS = 300
+"""Newest ones that are drawn and listed."""
+MOST_WORDY_RULES, MOST_RULES_WITH_NUMBER = 6, 30
+MOST_LABELLED_ATTEMPTS = 40
+PHASES = ("train", "evaluation", "import", "check", "model", "look", "restore", "claim", "flush", "result")
+"""Those that have a colour of their own, which styles.css knows by their place; others share one."""
+OTHER, UNTOLD = "other", "not recorded"
+UNTOLD_LEAST_S = 0.5
+RULE_COLOURS: dict[Ending, str] = {"preempted": "--amber", "lost": "--red", "failed": "--red"}
+END_SYMBOLS: dict[Ending, str] = {"finished": "circle", "preempted": "diamond", "lost": "x", "failed": "square"}
+
+
+def figures(report: Report) -> dict[str, Figure]:
+    """Every chart by the id of its element."""
+    drawn: dict[str, Figure] = {}
+    if report.reward is not None:
+        drawn["reward"] = reward_figure(report)
+    attempts = begun_attempts(report)
+    if attempts:
+        drawn["timeline"] = timeline_figure(attempts)
+    for number, series in enumerate(report.metrics):
+        drawn[f"metric-{number}"] = metric_figure(series)
+    return drawn
+
+
+def begun_attempts(report: Report) -> list[AttemptView]:
+    """Those that are drawn, oldest first."""
+    return [a for a in report.run.attempts if a.incarnation is not None][-MOST_ATTEMPTS:]
+
+
+def reward_figure(report: Report) -> Figure:
+    """The reward by step: mean, trend, spread; a rule where an attempt was interrupted, a band where it lost steps."""
+    series = report.reward
+    assert series is not None
+    steps = list(series.steps)
+    traces: list[Figure] = []
+    if series.spread is not None:
+        pairs = list(zip(series.mean, series.spread, strict=True))
+        low, high = [m - s for m, s in pairs], [m + s for m, s in pairs]
+        traces += _band(steps, low, high, "--band", "mean ± standard deviation within a group")
+    if series.low is not None and series.high is not None:
+        traces += _band(steps, series.low, series.high, "--envelope", "least and most of the steps at a point")
+    of = "mean of a step" if series.low is None else f"mean of {series.rows / len(steps):.0f} steps"
+    traces.append(_line(steps, series.mean, "--curve-pale", 1, of, markers=len(steps) == 1))
+    if len(steps) > 2:
+        traces.append(_line(steps, smooth(series.mean), "--curve", 2.5, "trend"))
+    if (evaluation := report.evaluation) is not None:
+        drawn = _line(list(evaluation.steps), evaluation.mean, "--green", 1.5, "evaluation", markers=True)
+        traces.append(drawn)
+    shapes, annotations = _rules(report.run.attempts)
+    layout = _layout("optimizer step", "reward", 380)
+    layout |= {"shapes": shapes, "annotations": annotations, "showlegend": True}
+    layout["margin"]["t"] = 28
+    return {"data": traces, "layout": layout}
+
+
+def timeline_figure(attempts: Sequence[AttemptView]) -> Figure:
+    """One row per attempt, on one time axis: its phases end to end, then how it ended."""
+    begin_s = min(attempt.started_at_s for attempt in attempts)
+    unit, unit_s = _time_unit(max(map(end_s, attempts)) - begin_s)
+    few = len(attempts) <= MOST_LABELLED_ATTEMPTS
+    bars: dict[str, list[tuple[int, float, float, str]]] = {}
+    for attempt in attempts:
+        at_s = attempt.started_at_s - begin_s
+        for phase, spent_s in _spans(attempt):
+            group = phase if phase in (*PHASES, UNTOLD) else OTHER
+            told = escape(printable(phase, 40))
+            bars.setdefault(group, []).append((attempt.number, at_s / unit_s, spent_s / unit_s, told))
+            at_s += spent_s
+    order = [group for group in (*PHASES, OTHER, UNTOLD) if group in bars]
+    traces: list[Figure] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": group,
+            "y": [number for number, _, _, _ in bars[group]],
+            "base": [_short(base) for _, base, _, _ in bars[group]],
+            "x": [_short(width) for _, _, width, _ in bars[group]],
+            "text": [told for _, _, _, told in bars[group]],
+            "textposition": "none",
+            "hovertemplate": f"attempt %{{y}}: %{{text}} %{{x:.3~g}} {unit}<extra></extra>",
+            "marker": {"color": f"var(--phase-{phase_class(group)})", "line": {"width": 0}},
+            "width": 0.72,
+        }
+        for group in order
+    ]
+    traces.append(_ends(attempts, begin_s, unit_s, few))
+    layout = _layout(f"{unit} since the run began", "attempt", max(120, 70 + len(attempts) * (30 if few else 5)))
+    numbers = [attempt.number for attempt in attempts]
+    layout["yaxis"] |= {"range": [numbers[-1] + 0.6, numbers[0] - 0.6], "showgrid": False, "fixedrange": True}
+    if few:
+        layout["yaxis"] |= {"tickmode": "array", "tickvals": numbers, "ticktext": [str(n) for n in numbers]}
+    layout |= {"barmode": "overlay", "hovermode": "closest"}
+    layout["margin"]["r"] = 84 if few else 16  # room for how it ended, in words
+    return {"data": traces, "layout": layout}
+
+
+def metric_figure(series: Series) -> Figure:
+    """A small chart of one metric: every point pale, the trend over it."""
+    steps = list(series.steps)
+    traces: list[Figure] = []
+    if series.low is not None and series.high is not None:
+        traces += _band(steps, series.low, series.high, "--envelope", "least and most")
+    traces.append(_line(steps, series.mean, "--curve-pale", 1, "each step", markers=len(steps) == 1))
+    if len(steps) > 2:
+        traces.append(_line(steps, smooth(series.mean), "--curve", 2, "trend"))
+    layout = _layout("", "", 150)
+    layout["margin"] = {"l": 44, "r": 8, "t": 6, "b": 24}
+    layout["yaxis"]["nticks"] = 4
+    if min(series.mean) == max(series.mean):  # plotly would draw it between -1 and 1
+        value = series.mean[0]
+        layout["yaxis"]["range"] = [value - abs(value) / 2, value + abs(value) / 2] if value else [-1, 1]
+    layout["xaxis"]["nticks"] = 5
+    return {"data": traces, "layout": layout}
+
+
+def phase_class(phase: str) -> str:
+    """The colour of a phase, as its class in the page's styles says it."""
+    if phase == UNTOLD:
+        return "untold"
+    return str(PHASES.index(phase)) if phase in PHASES else "other"
+
+
+def _spans(attempt: AttemptView) -> list[tuple[str, float]]:
+    """Its phases, and what it lived beyond what it told of them."""
+    spans = list(attempt.phases_s.items())
+    untold_s = end_s(attempt) - attempt.started_at_s - sum(attempt.phases_s.values())
+    return [*spans, (UNTOLD, untold_s)] if untold_s >= UNTOLD_LEAST_S else spans
+
+
+def _ends(attempts: Sequence[AttemptView], begin_s: float, unit_s: float, few: bool) -> Figure:
+    """A mark where each attempt ended, with the word where there is room."""
+    endings = [ending(attempt) for attempt in attempts]
+    return {
+        "type": "scatter",
+        "mode": "markers+text" if few else "markers",
+        "x": [_short((end_s(attempt) - begin_s) / unit_s) for attempt in attempts],
+        "y": [attempt.number for attempt in attempts],
+        "text": [f" {how}" for how in endings],
+        "textposition": "middle right",
+        "textfont": {"size": 12, "color": "var(--ink)"},
+        "marker": {
+            "size": 8 if few else 4,
+            "symbol": [END_SYMBOLS.get(how, "triangle-right") for how in endings],
+            "color": [f"var({RULE_COLOURS.get(how, '--green')})" for how in endings],
+        },
+        "hovertemplate": "attempt %{y}:%{text}<extra></extra>",
+        "cliponaxis": False,
+        "showlegend": False,
+    }
+
+
+def _rules(attempts: Sequence[AttemptView]) -> tuple[list[Figure], list[Figure]]:
+    """(shapes, annotations): a rule at the step from which the next attempt went on, a band of the steps lost there."""
+    found: list[tuple[AttemptView, int, int]] = []
+    for number, attempt in enumerate(attempts):
+        after = next((later for later in attempts[number + 1 :] if later.from_step is not None), None)
+        step = attempt.last_step if after is None else after.from_step
+        if ending(attempt) in RULE_COLOURS and step is not None:
+            found.append((attempt, step, 0 if after is None else after.lost_steps))
+    shapes: list[Figure] = []
+    annotations: list[Figure] = []
+    across = {"yref": "paper", "y0": 0, "y1": 1}
+    for attempt, step, lost_steps in found:
+        how = ending(attempt)
+        colour = f"var({RULE_COLOURS[how]})"
+        if lost_steps:
+            lost = {"type": "rect", "x0": step, "x1": step + lost_steps, "fillcolor": colour, "opacity": 0.15}
+            shapes.append({**across, **lost, "line": {"width": 0}, "layer": "below"})
+        line = {"color": colour, "width": 1.5 if len(found) <= MOST_RULES_WITH_NUMBER else 0.5, "dash": "dot"}
+        shapes.append({**across, "type": "line", "x0": step, "x1": step, "line": line})
+        if len(found) <= MOST_RULES_WITH_NUMBER:
+            word = f"{attempt.number} {how}" if len(found) <= MOST_WORDY_RULES else f"{attempt.number}"
+            label = {"text": word, "font": {"size": 12, "color": colour}, "showarrow": False}
+            place = {"x": step, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "center"}
+            annotations.append({**label, **place})
+    return shapes, annotations
+
+
+def _band(steps: list[int], low: Sequence[float], high: Sequence[float], colour: str, name: str) -> list[Figure]:
+    edge: Figure = {"type": "scatter", "mode": "lines", "x": steps, "line": {"width": 0}, "hoverinfo": "skip"}
+    return [
+        {**edge, "y": _shorts(low), "showlegend": False},
+        {**edge, "y": _shorts(high), "fill": "tonexty", "fillcolor": f"var({colour})", "name": name},
+    ]
+
+
+def _line(
+    steps: list[int], values: Sequence[float], colour: str, width: float, name: str, *, markers: bool = False
+) -> Figure:
+    paint: Figure = {"line": {"color": f"var({colour})", "width": width}}
+    if markers:
+        paint["marker"] = {"color": f"var({colour})", "size": 7}
+    mode = "lines+markers" if markers else "lines"
+    hover = f"step %{{x}}: %{{y:.4~g}} ({name})<extra></extra>"
+    values = _shorts(values)
+    return {"type": "scatter", "mode": mode, "x": steps, "y": values, "name": name, "hovertemplate": hover, **paint}
+
+
+def _layout(x_title: str, y_title: str, height: int) -> Figure:
+    axis: Figure = {
+        "gridcolor": "var(--grid)",
+        "zerolinecolor": "var(--grid)",
+        "linecolor": "var(--grid)",
+        "tickfont": {"size": 12},
+        "automargin": True,
+    }
+    return {
+        "height": height,
+        "margin": {"l": 52, "r": 16, "t": 8, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--muted)"},
+        "xaxis": {**axis, "title": {"text": x_title, "standoff": 8}},
+        "yaxis": {**axis, "title": {"text": y_title, "standoff": 8}},
+        "showlegend": False,
+        "legend": {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0, "font": {"size": 12}},
+        "hoverlabel": {"bgcolor": "var(--card)", "bordercolor": "var(--grid)", "font": {"color": "var(--ink)"}},
+        "dragmode": "zoom",
+    }
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    for name, unit_s, most in (("seconds", 1.0, 180), ("minutes", 60.0, 180), ("hours", 3600.0, 96)):
+        if seconds <= most * unit_s:
+            return name, unit_s
+    return "days", 86400.0
+
+
+def _shorts(values: Sequence[float]) -> list[float]:
+    return [_short(value) for value in values]
+
+
+def _short(value: float) -> float:
+    """Six digits: nobody sees more, and the page stays small."""
+    return float(f"{value:.6g}")
