@@ -1,13 +1,15 @@
 """What an attempt records of itself: where it ran, where it resumed, what its phases took, how it ended."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
 from job.run.layout import attempt_name
-from job.run.records import Record, at_once
+from job.run.records import AT_ONCE, Record
 from job.storage import Bucket
+from job.storage.parallel import in_parallel
 from job.storage.usage import Usage
 
 
@@ -73,4 +75,5 @@ def read_record(bucket: Bucket, number: int) -> AttemptRecord | None:
 
 def read_records(bucket: Bucket, numbers: Iterable[int]) -> list[AttemptRecord]:
     """The records of these attempts, those that have one, in the order of `numbers` (claims.json has them all)."""
-    return [record for record in at_once(lambda number: read_record(bucket, number), numbers) if record is not None]
+    found = in_parallel((partial(read_record, bucket, number) for number in numbers), AT_ONCE)
+    return [record for record in found if record is not None]

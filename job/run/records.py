@@ -1,8 +1,6 @@
 """What all JSON objects of a run have in common: strict frozen models, read with one clear error, written once."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import Self
 
 import tenacity
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,9 +11,6 @@ from job.storage import Bucket, NotFound, ObjectInfo, PreconditionFailed
 TRIES = 5
 RETRY_WAIT_MAX_S = 2.0
 AT_ONCE = 16  # a read from Cloud Storage takes 30 to 50 ms, nearly all of it waiting
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class Record(BaseModel):
@@ -79,9 +74,3 @@ def replace(bucket: Bucket, name: str, data: bytes, generation: int) -> int:
             return info.generation
 
     return transient_retry()(once)
-
-
-def at_once(work: Callable[[A], B], items: Iterable[A]) -> list[B]:
-    """What `work` makes of every item, in their order; AT_ONCE of them wait for the bucket at a time."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(work, items))

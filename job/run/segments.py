@@ -4,11 +4,13 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from job.run.layout import ATTEMPTS, parse_segment_name, segment_folder, segment_name
-from job.run.records import AT_ONCE, at_once, replace
+from job.run.records import AT_ONCE, replace
 from job.storage import Bucket, NotFound, PreconditionFailed
+from job.storage.parallel import in_parallel
 
 SEGMENT_BYTES = 256 << 10
 """About 300 rows of metrics: 100,000 steps make some 350 segments. Every flush writes half of it on average."""
@@ -84,7 +86,7 @@ def read_rows(bucket: Bucket, kind: str, *, on_bad: Callable[[str], None] | None
     ]
     for start in range(0, len(segments), AT_ONCE):  # not all of them in memory
         some = segments[start : start + AT_ONCE]
-        contents = at_once(lambda segment: _read_lines(bucket, segment[1]), some)
+        contents = in_parallel((partial(_read_lines, bucket, name) for _, name in some), AT_ONCE)
         for (attempt, name), lines in zip(some, contents, strict=True):
             for number, fields in enumerate(lines, 1):
                 if fields is not None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -11,10 +12,11 @@ from job.run.attempt import AttemptRecord, ResumedFrom, read_records
 from job.run.claims import Claim, Claims, read_claims
 from job.run.head import Head, Status, read_head
 from job.run.heartbeat import Heartbeat, read_heartbeat
-from job.run.records import at_once
+from job.run.records import AT_ONCE
 from job.run.segments import newest_row
 from job.run.spec import Spec, read_spec
 from job.storage import Bucket
+from job.storage.parallel import in_parallel
 from job.storage.usage import Usage
 from job.views.progress import seconds
 from job.views.text import printable
@@ -112,14 +114,14 @@ def read_status(bucket: Bucket, now_s: float | None = None) -> RunStatus:
         raise UsageError(f"there is no run at {bucket.uri}.", fix="Check the URI; `baton train` starts a run.")
     records = read_records(bucket, (claim.number for claim in claims.attempts))
     unheard = [record.number for record in records if record.ended is None]
-    heartbeats = zip(unheard, at_once(lambda number: read_heartbeat(bucket, number), unheard), strict=True)
+    heartbeats = in_parallel((partial(read_heartbeat, bucket, number) for number in unheard), AT_ONCE)
     return describe(
         bucket.uri,
         spec,
         claims,
         head,
         records,
-        {number: beat for number, beat in heartbeats if beat is not None},
+        {number: beat for number, beat in zip(unheard, heartbeats, strict=True) if beat is not None},
         None if head is None else _newest_row(bucket, head),
         time.time() if now_s is None else now_s,
     )
