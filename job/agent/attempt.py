@@ -1,12 +1,5 @@
 """One attempt at the run: the steps of job/__main__.py, each a method, in the order in which they are called."""
 
-import contextlib
-import math
-import os
-import select
-import sys
-import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,33 +9,28 @@ from job.agent.checking import checked_trainer
 from job.agent.claiming import Claimed, claim, is_left_to_do
 from job.agent.cores import usable_cores
 from job.agent.hang import listen_for
-from job.agent.journal import Journal
 from job.agent.loop import Job, Loop
-from job.agent.phases import PhaseClock
 from job.agent.priority import stand_back
-from job.agent.record import LiveRecord
 from job.agent.restoring import Restored, restore
 from job.agent.result import publish_result
+from job.agent.saving import make_durable, save_after
 from job.agent.scratch import Scratch
 from job.agent.snapshots import MOST_SLOTS, SlotTable, slots_for
 from job.agent.spawner import Spawner
 from job.agent.supervise import Watch, supervise
 from job.agent.trainer import Trainer, TrainerOrder
 from job.agent.uploader import Uploader, UploadPolicy
+from job.agent.voice import Voice, leave_at_once
 from job.agent.wanted import Wanted, find_wanted, input_path, read_recipe, write_spec_for
-from job.agent.words import available_memory_bytes, beginning_lines, end_lines, kl_is_news, kl_line, plan_lines
+from job.agent.words import beginning_lines, end_lines
 from job.arena import Slot
-from job.errors import BatonError, ExitCode, Fenced, Preempted, error_for
+from job.errors import BatonError, ExitCode, Preempted
 from job.preemption import Notice
-from job.run.attempt import ResumedFrom
-from job.run.head import Head, Status
-from job.run.heartbeat import Heartbeats
+from job.run.head import Head, Owner, Status
 from job.run.spec import Spec, SpecModel
 from job.settings import to_plain
 from job.storage import open_bucket
-from job.views.progress import Progress
 
-FLUSH_PATIENCE_S = 60.0  # for a bucket out of reach, when the attempt ends with an error that it shall tell
 LAST_WORDS_S = 5.0  # for attempt.json and the journal, when everything that matters is done
 
 
@@ -52,22 +40,15 @@ class Attempt:
     wanted: Wanted
     spec: Spec
     restored: Restored
-    resumed_from: ResumedFrom | None = None
     trainer: Trainer
     claimed: Claimed | None = None
     uploader: Uploader | None = None
-    heartbeats: Heartbeats | None = None
-    record: LiveRecord | None = None
-    told_notice = False
-    told_kl: float | None = None
 
     def __init__(self, arguments: Arguments, notice: Notice) -> None:
         self.arguments, self.notice = arguments, notice
         self.asked = read_recipe(arguments)
         self.bucket = open_bucket(arguments.run)
-        self.phases = PhaseClock("look")
-        self.journal = Journal()
-        self.progress = Progress(stream=sys.stderr)
+        self.voice = Voice()
         slots = [Slot.create(f"slot{i}") for i in range(MOST_SLOTS)]
         self._scratch = Scratch()
         self.scratch = self._scratch.path
@@ -77,15 +58,15 @@ class Attempt:
         self.loop = Loop(notice)
 
     def __enter__(self) -> Self:
-        self.notice.start(self.loop.wake, at_once=self._leave_at_once)
-        self.spawner.listen(self.loop, self.say)
+        self.notice.start(self.loop.wake, at_once=lambda: leave_at_once(ExitCode.PREEMPTED))
+        self.spawner.listen(self.loop, self.voice.say)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.spawner.kill()
-        self.progress.close()
+        self.voice.progress.close()
         self._scratch.remove()
 
     # --- the steps -----------------------------------------------------------------------------------------------
@@ -95,30 +76,30 @@ class Attempt:
         self.wanted = self.loop.call(lambda: find_wanted(self.bucket, self.arguments, self.asked, self.scratch))
         head = self.wanted.head
         if head is not None and head.status is Status.FINISHED:
-            self._say_finished()
+            self.voice.say_finished(self.bucket.uri)
             return False
         del self.table.slots[slots_for(self.wanted.settings) :]
         return True
 
     def restore(self) -> None:
         """Brings the newest good checkpoint into memory, while the spawner imports."""
-        self.phases.enter("restore")
+        self.voice.phases.enter("restore")
         self._restore_from(self.wanted.head)
 
     def check(self) -> None:
         """Lets a trainer validate model, task and data. Raises what it refuses; nothing has been changed yet."""
-        self.phases.enter("import")
+        self.voice.phases.enter("import")
         settings = self.wanted.settings
         self.trainer = checked_trainer(
             self.loop,
             self._request_trainer,
-            self._note_crash,
+            lambda what: self.voice.crashed(what, self._newest_step()),
             hang_timeout_s=settings.attempt.hang_timeout_s,
             less_memory=less_memory(settings),
         )
         assert self.trainer.checked is not None
         for warning in self.trainer.checked["warnings"]:
-            self.say(f"warning: {warning}")
+            self.voice.say(f"warning: {warning}")
 
     def claim(self) -> bool:
         """Takes the run over: spec, number, head. From here on the run is changed.
@@ -128,10 +109,9 @@ class Attempt:
         assert self.trainer.checked is not None
         number = self.arguments.attempt
         if not self.loop.call(lambda: is_left_to_do(self.bucket, number)):
-            self._say_finished()
+            self.voice.say_finished(self.bucket.uri)
             return False
         model = SpecModel(**self.trainer.checked["model"])
-        settings = self.wanted.settings
         self.spec = self.loop.call(lambda: write_spec_for(self.bucket, self.wanted, model))
         job = Job(lambda: claim(self.bucket, number, self.spec.fingerprint), self.loop.wake)
         try:
@@ -143,29 +123,23 @@ class Attempt:
             raise
         self.claimed = claimed = job.result()
         if claimed is None:
-            self._say_finished()
+            self.voice.say_finished(self.bucket.uri)
             return False
         owner = claimed.owner
         if owner.head.checkpoint != self.restored.named:  # the predecessor went on after this attempt had looked
             self._restore_from(owner.head)
-        self.heartbeats = Heartbeats(
-            self.bucket,
-            owner.head.attempt,
-            owner.head.incarnation,
-            interval_s=settings.attempt.heartbeat_s,
-            on_want=self._hear_want,
-            on_trouble=lambda text: self.journal.event("heartbeat_failed", error=text),
-            phase=self.phases.current,
-        )
-        self.resumed_from = self.restored.resumed_from(claimed.replaced, claimed.reached_step)
+        resumed_from = self.restored.resumed_from(claimed.replaced, claimed.reached_step)
         machine = self.trainer.checked["machine"]
-        self.record = LiveRecord(self.bucket, owner, claimed.kind, self.phases, self.resumed_from, machine)
-        self.loop.call(self._open)
-        self.notice.watch_metadata(settings.attempt.notice_s)
-        for line in beginning_lines(self.bucket.uri, claimed, self.restored, self.resumed_from, machine):
-            self.say(line)
-        if self.resumed_from is not None:
-            self.progress.durable(self.resumed_from.step)
+        attempt = self.wanted.settings.attempt
+        self.voice.claimed(
+            self.bucket, claimed, resumed_from, machine, heartbeat_s=attempt.heartbeat_s, on_want=self._hear_want
+        )
+        self.loop.call(lambda: self._open(owner))
+        self.notice.watch_metadata(attempt.notice_s)
+        for line in beginning_lines(self.bucket.uri, claimed, self.restored, resumed_from, machine):
+            self.voice.say(line)
+        if resumed_from is not None:
+            self.voice.progress.durable(resumed_from.step)
         return True
 
     def train(self) -> dict[str, Any]:
@@ -184,8 +158,8 @@ class Attempt:
                 trainer_threads=settings.train.cpu_threads,
                 machine_usd_per_hour=settings.attempt.machine_usd_per_hour,
             ),
-            self.journal,
-            self._note_durable,
+            self.voice.journal,
+            self._note_upload,
         )
         self.uploader.start(spare={bad.folder for bad in self.restored.quarantined})
         watch = Watch(
@@ -194,8 +168,8 @@ class Attempt:
             uploader=self.uploader,
             request_trainer=self._request_trainer,
             begin=self._begin,
-            on_tick=self._tick,
-            on_crash=self._note_crash,
+            on_tick=lambda: self.voice.tick(self._newest_step(), self.notice.deadline),
+            on_crash=lambda what: self.voice.crashed(what, self._newest_step()),
             hang_timeout_s=settings.attempt.hang_timeout_s,
             flush_margin_s=settings.attempt.flush_margin_s,
             less_memory=less_memory(settings),
@@ -206,47 +180,34 @@ class Attempt:
         """The last checkpoint, then result/, then `finished`."""
         assert self.claimed is not None
         owner = self.claimed.owner
-        self._enter_phase("result")
-        self._flush(Status.FINISHING)
-        self.loop.call(self.journal.flush_metrics, heed="immediate")  # the last row is of after the last checkpoint
+        self.voice.enter_phase("result")
+        make_durable(self.loop, owner, self.uploader, Status.FINISHING)
+        # The last row is of after the last checkpoint.
+        self.loop.call(self.voice.journal.flush_metrics, heed="immediate")
         folder = self.scratch / "result"
         checkpoint = owner.head.checkpoint
         assert checkpoint is not None
         assert checkpoint.step == finished["step"]
-        self.loop.call(lambda: publish_result(self.bucket, folder, checkpoint, self.say), heed="immediate")
+        self.loop.call(lambda: publish_result(self.bucket, folder, checkpoint, self.voice.say), heed="immediate")
         self.loop.call(lambda: owner.publish(status=Status.FINISHED), heed="immediate")
-        self.say(f"finished after step {finished['step']}: {self.bucket.uri}/result")
+        self.voice.say(f"finished after step {finished['step']}: {self.bucket.uri}/result")
 
     def end(self, error: BatonError | None) -> int:
         """Saves what is in memory, says how it ended, writes the last words. Returns the exit code."""
         self.spawner.kill()
         if error is not None:
-            error = self._save(error)
-            self.progress.end()  # so that the last line on a terminal is this one
-            self.say("\n".join(end_lines(error, self.claimed)))
+            if self.claimed is not None:
+                self.voice.enter_phase("flush")
+                error = save_after(error, self.loop, self.claimed.owner, self.uploader)
+            self.voice.progress.end()  # so that the last line on a terminal is this one
+            self.voice.say("\n".join(end_lines(error, self.claimed)))
         code = ExitCode.FINISHED if error is None else error.exit_code
-        if self.heartbeats is not None:
-            self.heartbeats.stop()
-        if self.record is not None:
-            record = self.record
-
-            def last_words() -> None:
-                record.end(code, error)
-                self.journal.flush()
-
-            job = Job(last_words, self.loop.wake)
-            self.loop.until(lambda: job.done, timeout_s=LAST_WORDS_S, heed="never")
+        self.voice.stop_beating()
+        job = Job(lambda: self.voice.last_words(code, error), self.loop.wake)
+        self.loop.until(lambda: job.done, timeout_s=LAST_WORDS_S, heed="never")
         return code
 
     # --- what the steps use --------------------------------------------------------------------------------------
-
-    def say(self, line: str) -> None:
-        """A line for people: on stderr, and in the run's log."""
-        self.progress.say(line)
-        self.journal.log(line)
-
-    def _say_finished(self) -> None:
-        self.say(f"{self.bucket.uri} is finished: its result is in {self.bucket.uri}/result")
 
     def _restore_from(self, head: Head | None) -> None:
         self.restored = self.loop.call(lambda: restore(self.bucket, head, self.table))
@@ -261,7 +222,14 @@ class Attempt:
             model=self.wanted.model,
             result_dir=str(self.scratch / "result"),
         )
-        return Trainer(self.loop, self.spawner, self.table, order, self._enter_phase, self._take_rows)
+        return Trainer(
+            self.loop,
+            self.spawner,
+            self.table,
+            order,
+            on_phase=self.voice.enter_phase,
+            on_rows=lambda rows: self.voice.rows(rows, settings.train.kl_warning),
+        )
 
     def _begin(self, trainer: Trainer) -> None:
         """Waits for the model, then lets the trainer go on from the newest snapshot in memory, unless it is lost."""
@@ -277,103 +245,25 @@ class Attempt:
             return
         if uploader.last_step is None:
             uploader.last_step = trainer.ready["max_steps"]
-            available_bytes = available_memory_bytes(Path("/proc/meminfo").read_text())
-            for line in plan_lines(trainer.ready, len(self.table.slots), available_bytes):
-                self.say(line)
-            self.progress.begin(uploader.last_step)
+            self.voice.training_begins(trainer.ready, len(self.table.slots))
         self.loop.call(lambda: trainer.start(self.table.newest))
 
-    def _open(self) -> None:
+    def _open(self, owner: Owner) -> None:
         """The attempt's first objects in the bucket, and what the restore found, now that it may write."""
-        assert self.claimed is not None
-        assert self.record is not None
-        assert self.heartbeats is not None
-        self.record.write()
-        self.heartbeats.start()
-        self.journal.open(self.bucket, self.claimed.owner.head.attempt)
+        self.voice.open(self.bucket, owner.head.attempt)
         for bad in self.restored.quarantined:
-            self.journal.event("quarantine", folder=bad.folder, step=bad.step, reason=bad.reason)
-        self.restored.drop_bad(self.claimed.owner)
-        self.journal.event("started", step=None if self.restored.snapshot is None else self.restored.snapshot.step)
-        self.journal.flush()
+            self.voice.journal.event("quarantine", folder=bad.folder, step=bad.step, reason=bad.reason)
+        self.restored.drop_bad(owner)
+        self.voice.journal.event("started", step=self._newest_step())
+        self.voice.journal.flush()
 
-    def _flush(self, status: Status | None, patience_s: float = math.inf) -> None:
-        """Everything in memory becomes durable, then head gets `status`. Raises what the uploader failed with.
+    def _newest_step(self) -> int | None:
+        return None if self.table.newest is None else self.table.newest.step
 
-        A bucket out of reach is waited for until the deadline of a notice, also of one that comes meanwhile, and no
-        longer than `patience_s`.
-        """
-        assert self.claimed is not None
-        owner, uploader = self.claimed.owner, self.uploader
-        if uploader is None:
-            if status is not None:
-                self.loop.call(lambda: owner.publish(status=status), heed="never")
-            return
-        if not uploader.done:
-            patient_until_s = time.monotonic() + patience_s
-
-            def give_up_s() -> float:
-                deadline = self.notice.deadline
-                return patient_until_s if deadline is None else min(patient_until_s, deadline.at_s)
-
-            uploader.stop(status=status, give_up_s=give_up_s)
-            self.loop.until(lambda: uploader.done, heed="never")
-        if uploader.error is not None:
-            raise uploader.error
-
-    def _save(self, error: BatonError) -> BatonError:
-        """On the way out: the newest snapshot becomes durable. Returns the error to end with."""
-        if self.claimed is None or isinstance(error, Fenced):
-            return error
-        self._enter_phase("flush")
-        release = isinstance(error, Preempted) and self.claimed.owner.head.status is Status.RUNNING
-        try:
-            self._flush(Status.RELEASED if release else None, FLUSH_PATIENCE_S)
-        except Fenced as fenced:
-            return fenced
-        except BatonError as trouble:
-            what = f"{error.what} And what is in memory could not be saved: {trouble.what}"
-            # A notice promises that everything is safe; any other ending keeps its own class.
-            code = trouble.exit_code if isinstance(error, Preempted) else error.exit_code
-            return error_for(code, what, trouble.fix if isinstance(error, Preempted) else error.fix)
-        return error
-
-    def _enter_phase(self, phase: str) -> None:
-        self.phases.enter(phase)
-        if self.heartbeats is not None:
-            self.heartbeats.beat(phase=phase)
-
-    def _take_rows(self, rows: list[dict[str, Any]]) -> None:
-        self.journal.metrics(rows)
-        for row in rows:
-            self.progress.row(row)
-            if kl_is_news(row, self.wanted.settings.train.kl_warning, self.told_kl):
-                self.told_kl = row["kl"]
-                self.say(kl_line(row))
-
-    def _tick(self) -> None:
-        if self.heartbeats is not None and self.table.newest is not None:
-            self.heartbeats.beat(step=self.table.newest.step)
-        deadline = self.notice.deadline
-        if deadline is not None and not self.told_notice:
-            self.told_notice = True
-            self.journal.event("notice", reason=deadline.reason, left_s=round(deadline.left_s(), 1))
-            self.say(f"{deadline.reason}: {deadline.left_s():.0f} s left; training goes on until the last safe moment")
-
-    def _note_durable(self) -> None:
+    def _note_upload(self) -> None:
         assert self.uploader is not None
-        if (step := self.uploader.durable_step()) is not None:
-            self.progress.durable(step)
-        if self.record is not None:
-            with contextlib.suppress(BatonError):  # the next time will do
-                self.record.write_if_due()
+        self.voice.durable(self.uploader.durable_step())
         self.loop.wake()
-
-    def _note_crash(self, what: str) -> None:
-        step = None if self.table.newest is None else self.table.newest.step
-        self.journal.event("trainer_crashed", what=what, step=step)
-        where = "the beginning" if step is None else f"step {step}"
-        self.say(f"the trainer crashed ({what}); starting it again from {where}")
 
     def _hear_want(self, want: str, reason: str | None) -> None:
         self.notice.announce(
@@ -381,11 +271,3 @@ class Attempt:
             left_s=30,
             immediate=True,
         )
-
-    def _leave_at_once(self) -> None:
-        show_cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""  # the moving line had hidden it
-        words = b"second interrupt: leaving at once; the run goes on from its last durable step."
-        with contextlib.suppress(OSError):  # a terminal that is gone
-            if select.select([], [2], [], 0)[1]:  # and one that was stopped with Ctrl-S takes nothing
-                os.write(2, show_cursor + b"\n" + words + b"\n")
-        os._exit(ExitCode.PREEMPTED)
