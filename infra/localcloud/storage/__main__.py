@@ -2,10 +2,12 @@
 
 import argparse
 import signal
+import sys
 import threading
 from pathlib import Path
 
 from infra.localcloud.storage.server import start
+from job.errors import BatonError
 
 
 def main() -> int:
@@ -22,13 +24,16 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with start(
-        arguments.root, port=arguments.port, policy=arguments.policy, keep_bytes=not arguments.discard
-    ) as server:
-        for name in arguments.bucket:
-            server.make_bucket(name)
-        print(server.url, flush=True)
-        stop.wait()
+    keep_bytes = not arguments.discard
+    try:
+        with start(arguments.root, port=arguments.port, policy=arguments.policy, keep_bytes=keep_bytes) as server:
+            for name in arguments.bucket:
+                server.make_bucket(name)
+            print(server.url, flush=True)
+            stop.wait()
+    except BatonError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     return 0
 
 

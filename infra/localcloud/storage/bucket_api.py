@@ -28,7 +28,7 @@ def create(service: Service, request: Request, route: Route) -> Response:
     """A new bucket."""
     asked = document_in(request)
     name = asked.get("name", "")
-    service.gate.require(request.account, "buckets", name, "")
+    service.gate.require(request.account, "buckets.create", name, "")
     if not 3 <= len(name) <= 222 or not all(letter.islower() or letter.isdigit() or letter in "-_." for letter in name):
         raise bad_request(f"Invalid bucket name: '{name}'")
     return _shown(request, service.store.create_bucket(name, _settable(asked)))
@@ -36,19 +36,20 @@ def create(service: Service, request: Request, route: Route) -> Response:
 
 def get(service: Service, request: Request, route: Route) -> Response:
     """A bucket's resource."""
+    service.gate.require(request.account, "buckets.get", route.bucket, "")
     return _shown(request, service.store.bucket(route.bucket))
 
 
 def patch(service: Service, request: Request, route: Route) -> Response:
     """Changes a bucket's resource."""
-    service.gate.require(request.account, "buckets", route.bucket, "")
+    service.gate.require(request.account, "buckets.update", route.bucket, "")
     conditions = conditions_of.from_query(request.query)
     return _shown(request, service.store.update_bucket(route.bucket, _settable(document_in(request)), conditions))
 
 
 def delete(service: Service, request: Request, route: Route) -> Response:
     """Deletes an empty bucket."""
-    service.gate.require(request.account, "buckets", route.bucket, "")
+    service.gate.require(request.account, "buckets.delete", route.bucket, "")
     service.store.delete_bucket(route.bucket, conditions_of.from_query(request.query))
     return Response(204)
 
@@ -81,7 +82,7 @@ def get_policy(service: Service, request: Request, route: Route) -> Response:
 
 def set_policy(service: Service, request: Request, route: Route) -> Response:
     """Keeps an IAM policy with the bucket."""
-    service.gate.require(request.account, "buckets", route.bucket, "")
+    service.gate.require(request.account, "buckets.setIamPolicy", route.bucket, "")
     bindings = document_in(request).get("bindings", [])
     service.store.update_bucket(route.bucket, {"iam_bindings": bindings})
     return document(request, _iam(service, route.bucket))
@@ -93,7 +94,7 @@ def test_permissions(service: Service, request: Request, route: Route) -> Respon
     held = []
     for permission in request.queries("permissions"):
         kind, _, verb = permission.removeprefix("storage.").partition(".")
-        if service.gate.allows(request.account, verb if kind == "objects" else "buckets", route.bucket, ""):
+        if service.gate.allows(request.account, verb if kind == "objects" else f"buckets.{verb}", route.bucket, ""):
             held.append(permission)
     return document(request, {"kind": "storage#testIamPermissionsResponse"} | ({"permissions": held} if held else {}))
 

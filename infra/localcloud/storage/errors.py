@@ -20,6 +20,9 @@ XML_CODES = {
 }
 
 
+ANONYMOUS = "anonymous"
+
+
 class ApiError(Exception):
     """A refusal: HTTP status, Google's reason, and the sentence for people."""
 
@@ -89,12 +92,13 @@ def invalid_credentials() -> ApiError:
 
 
 def forbidden(account: str, permission: str, resource: str) -> ApiError:
-    """403, naming the permission that is missing."""
+    """403, naming the permission that is missing; 401 for a caller without credentials."""
+    anonymous = account == ANONYMOUS
     return ApiError(
-        403,
-        "forbidden",
-        f"{account} does not have {permission} access to the Google Cloud Storage {resource}. "
-        f"Permission '{permission}' denied on resource (or it may not exist).",
+        401 if anonymous else 403,
+        "required" if anonymous else "forbidden",
+        f"{'Anonymous caller' if anonymous else account} does not have {permission} access to the Google Cloud "
+        f"Storage {resource}. Permission '{permission}' denied on resource (or it may not exist).",
     )
 
 

@@ -22,7 +22,14 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from infra.localcloud.storage.errors import ApiError, forbidden, invalid_credentials, too_many_requests, unavailable
+from infra.localcloud.storage.errors import (
+    ANONYMOUS,
+    ApiError,
+    forbidden,
+    invalid_credentials,
+    too_many_requests,
+    unavailable,
+)
 from infra.localcloud.storage.messages import ConnectionCut
 from infra.localcloud.storage.routes import CARRY_DATA, GROUPS, OPERATIONS, Route
 
@@ -50,7 +57,7 @@ class Rule:
             raise ValueError(f"kind {self.kind!r} is not one of {', '.join(KINDS)}")
         if self.verb not in {"*"} | GROUPS | OPERATIONS.keys():
             raise ValueError(f"verb {self.verb!r} is neither an operation nor a group of them")
-        if min(self.count or 1, self.after_bytes + 1, self.skip + 1) < 1:
+        if min(1 if self.count is None else self.count, self.after_bytes + 1, self.skip + 1) < 1:
             raise ValueError("count is at least 1, skip and after_bytes at least 0")
         if self.kind == "slow" and not (self.delay_s or self.bandwidth_bytes_per_s):
             raise ValueError("slow needs delay_s or bandwidth_bytes_per_s")
@@ -138,21 +145,19 @@ class Faults:
 
     def tamper(self, rule: Rule, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """An object's bytes on their way, with what the rule does to them."""
-        passed = 0
+        left = rule.after_bytes
         for block in blocks:
-            end = passed + len(block)
-            if rule.kind == "corrupt" and passed <= rule.after_bytes < end:
-                at = rule.after_bytes - passed
-                block = block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :]
-            if rule.kind in ("cut", "stall") and rule.after_bytes < end:
-                yield block[: rule.after_bytes - passed]
+            if not 0 <= left < len(block):
+                yield block
+            elif rule.kind == "corrupt":
+                yield block[:left] + bytes([block[left] ^ 1]) + block[left + 1 :]
+            else:
+                yield block[:left]
                 if rule.kind == "cut":
                     raise ConnectionCut
                 self.wait(rule.delay_s)
-                block = block[max(0, rule.after_bytes - passed) :]
-                rule = replace(rule, kind="slow", delay_s=0.0)
-            yield block
-            passed = end
+                yield block[left:]
+            left -= len(block)
 
     def throttle(
         self, rule: Rule, blocks: Iterator[bytes], clock: Callable[[], float] = time.monotonic
@@ -177,7 +182,8 @@ def answer(kind: str, route: Route, account: str) -> ApiError:
             return invalid_credentials()
         case "403":
             needed = {"upload": "create", "download": "get"}.get(route.group, route.group)
-            return forbidden(account, f"storage.objects.{needed}", "object")
+            who = "Caller" if account == ANONYMOUS else account  # here it is 403 for everybody
+            return forbidden(who, f"storage.objects.{needed}", "object")
         case "429":
             return too_many_requests(route.bucket, route.name)
         case _:

@@ -77,9 +77,9 @@ def entries(service: Service, bucket: str, request: Request, start: str) -> Iter
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     end = query.get("endOffset", "")
     pattern = glob_pattern(query["matchGlob"]) if "matchGlob" in query else None
-    trailing = query.get("includeTrailingDelimiter") == "true"
+    trailing = query.get("includeTrailingDelimiter", "").lower() == "true"  # the Python client writes True
     last = ""
-    if query.get("softDeleted") == "true":
+    if query.get("softDeleted", "").lower() == "true":
         return
     for name in service.store.names(bucket, prefix, start):
         if end and name >= end:
@@ -129,8 +129,8 @@ def compose(service: Service, request: Request, route: Route) -> Response:
     sources = asked.get("sourceObjects") or []
     if not 1 <= len(sources) <= MAX_COMPOSED:
         raise bad_request(f"The number of source components provided ({len(sources)}) exceeds the maximum (32)")
-    service.may_write(request, route.bucket, route.name)
     with service.store.lock:
+        service.may_write(request.account, route.bucket, route.name)
         found = []
         for source in sources:
             service.may_read(request, "get", route.bucket, source["name"])
@@ -154,13 +154,13 @@ def compose(service: Service, request: Request, route: Route) -> Response:
 
 def rewrite(service: Service, request: Request, route: Route) -> Response:
     """Copies an object, in one call whatever its size; a move also deletes the source."""
-    service.may_read(request, "get", route.bucket, route.name)
-    service.may_write(request, route.to_bucket, route.to_name)
-    if route.operation == "move":
-        service.gate.require(request.account, "delete", route.bucket, route.name)
     of_source = conditions_of.from_query(request.query, of="Source")
     fields = writable(document_in(request))
     with service.store.lock:
+        service.may_read(request, "get", route.bucket, route.name)
+        service.may_write(request.account, route.to_bucket, route.to_name)
+        if route.operation == "move":
+            service.gate.require(request.account, "delete", route.bucket, route.name)
         source = service.store.get(
             route.bucket, route.name, _integer(dict(request.query), "sourceGeneration"), of_source
         )

@@ -20,9 +20,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from infra.localcloud.storage.errors import forbidden, invalid_credentials
+from infra.localcloud.storage.errors import ANONYMOUS, forbidden, invalid_credentials
 
-ANONYMOUS = "anonymous"
 ALLOWED = frozenset({"get", "list", "create", "delete", "update", "buckets"})
 
 
@@ -48,7 +47,11 @@ class Policy:
     """Token to (account, when it runs out)."""
 
     def allows(self, account: str, permission: str, bucket: str, name: str) -> bool:
-        """Whether the account has, say, `create` on the object; for `list` the name is the prefix that is listed."""
+        """Whether the account has, say, `create` on the object; for `list` the name is the prefix that is listed.
+
+        All permissions on buckets themselves (`buckets.get` and so on) go together, as `buckets` under the prefix "".
+        """
+        permission = permission.partition(".")[0]
         if account not in self.accounts:
             return True
         return next((permission in rule.allow for rule in self.accounts[account] if rule.fits(bucket, name)), False)
@@ -78,10 +81,8 @@ class Gate:
         """Raises 403 unless the account may."""
         if self.allows(account, permission, bucket, name):
             return
-        if permission == "buckets" or permission == "list":
-            full = "storage.objects.list" if permission == "list" else "storage.buckets.update"
-            raise forbidden(account, full, "bucket")
-        raise forbidden(account, f"storage.objects.{permission}", "object")
+        full = f"storage.{permission}" if permission.startswith("buckets.") else f"storage.objects.{permission}"
+        raise forbidden(account, full, "object" if name else "bucket")
 
     def allows(self, account: str, permission: str, bucket: str, name: str) -> bool:
         """Whether the account may."""
@@ -92,7 +93,12 @@ class Gate:
             return self._policy
         with self._lock:
             if (written_at := self._path.stat().st_mtime_ns) != self._read_at:
-                self._policy = parse_policy(json.loads(self._path.read_text()))
+                try:
+                    self._policy = parse_policy(json.loads(self._path.read_text()))
+                except json.JSONDecodeError:
+                    if self._read_at < 0:
+                        raise
+                    return self._policy  # half of it is written: the rest is there at the next look
                 self._read_at = written_at
             return self._policy
 

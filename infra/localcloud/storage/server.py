@@ -16,7 +16,6 @@ from email.utils import formatdate
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,11 +23,13 @@ from infra.localcloud.storage.accounting import Accounting
 from infra.localcloud.storage.dispatch import Dispatch
 from infra.localcloud.storage.errors import ApiError
 from infra.localcloud.storage.faults import Faults
+from infra.localcloud.storage.folder import own_folder
 from infra.localcloud.storage.messages import Body, ConnectionCut, Media, Request, Response
 from infra.localcloud.storage.objects import Store
 from infra.localcloud.storage.policy import Gate
 from infra.localcloud.storage.service import Service
 from infra.localcloud.storage.uploads import Uploads
+from job.errors import UsageError
 
 RESPONSES = responses | {308: "Resume Incomplete", 499: "Client Closed Request"}
 
@@ -57,12 +58,20 @@ def start(
     keep_bytes: bool = True,
     now: Callable[[], float] = time.time,
 ) -> Iterator[StorageServer]:
-    """Serves until the end of the block. Without a root all is gone then; with one it is there at the next start."""
-    with _folder(root) as folder:
+    """Serves until the end of the block. Without a root all is gone then; with one it is there at the next start.
+
+    Raises UsageError for a root that is not this server's own, and for a port that is taken.
+    """
+    with own_folder(root) as folder:
         store = Store(folder, keep_bytes=keep_bytes, now=now)
         faults, accounting = Faults(), Accounting()
         dispatch = Dispatch(Service(store, Uploads(store), Gate(policy, now)), faults, accounting)
-        server = _Server(port, dispatch)
+        try:
+            server = _Server(port, dispatch)
+        except OSError as error:
+            raise UsageError(
+                f"127.0.0.1:{port}: {error.strerror}", fix="Name another port, or 0 for a free one."
+            ) from None
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="storage", daemon=True)
         thread.start()
         try:
@@ -74,16 +83,6 @@ def start(
             server.cut_all()
             thread.join()
             store.close()
-
-
-@contextmanager
-def _folder(root: Path | None) -> Iterator[Path]:
-    if root is not None:
-        root.mkdir(parents=True, exist_ok=True)
-        yield root
-        return
-    with TemporaryDirectory(prefix="baton-storage-") as folder:
-        yield Path(folder)
 
 
 class _Server(ThreadingHTTPServer):

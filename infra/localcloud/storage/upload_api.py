@@ -33,10 +33,8 @@ def with_metadata(request: Request, route: Route) -> Route:
 
 def insert(service: Service, request: Request, route: Route) -> Response:
     """An object in one request: its bytes alone, or after its resource."""
-    if not route.name:
-        raise ApiError(400, "required", "Required parameter: name")
     service.store.bucket(route.bucket)
-    service.may_write(request, route.bucket, route.name)
+    service.may_write(request.account, route.bucket, route.name)
     fields = writable(request.metadata)
     if request.query.get("uploadType") != "multipart" and "content-type" in request.headers:
         fields.setdefault("contentType", request.headers["content-type"])
@@ -44,25 +42,34 @@ def insert(service: Service, request: Request, route: Route) -> Response:
         fields["contentEncoding"] = request.query["contentEncoding"]
     piece = service.store.data.store(request.data())
     request.body.drain()
-    md5 = service.checked((piece,), (piece.size_bytes, piece.crc32c), announced_hashes(request))
-    stored = service.store.put(
-        route.bucket, route.name, (piece,), md5=md5, fields=fields, conditions=conditions_of.from_query(request.query)
+    stored = service.put(
+        request.account,
+        route.bucket,
+        route.name,
+        piece,
+        hashes=announced_hashes(request),
+        fields=fields,
+        conditions=conditions_of.from_query(request.query),
     )
     return shown(request, stored, changed=True)
 
 
 def resumable_start(service: Service, request: Request, route: Route) -> Response:
     """A new upload; where its bytes go is in Location."""
-    if not route.name:
-        raise ApiError(400, "required", "Required parameter: name")
     service.store.bucket(route.bucket)
-    service.may_write(request, route.bucket, route.name)
+    service.may_write(request.account, route.bucket, route.name)
     fields = writable(request.metadata)
     if "x-upload-content-type" in request.headers:
         fields.setdefault("contentType", request.headers["x-upload-content-type"])
-    conditions = conditions_of.from_query(request.query)
-    hashes = announced_hashes(request)
-    upload = service.uploads.begin(route.bucket, route.name, fields, conditions, hashes, in_parts=False)
+    upload = service.uploads.begin(
+        route.bucket,
+        route.name,
+        fields,
+        conditions_of.from_query(request.query),
+        hashes=announced_hashes(request),
+        account=request.account,
+        in_parts=False,
+    )
     path = request.path.rstrip("/")
     query = f"uploadType=resumable&name={quote(route.name, safe='')}&upload_id={upload.id}"
     return Response(200, {"Location": f"{request.base_url}{path}?{query}", "X-GUploader-UploadID": upload.id})
@@ -111,10 +118,13 @@ def _finish(service: Service, request: Request, upload: Upload) -> Response:
         announced = dict(upload.hashes) | announced_hashes(request)
         try:
             md5 = service.checked((piece,), (piece.size_bytes, piece.crc32c), announced)
+            with service.store.lock:
+                service.may_write(upload.account, upload.bucket, upload.name)  # it may be there only since it began
+                stored = service.uploads.finish(upload, (piece,), md5)
         except ApiError:
             service.uploads.cancel(upload)
             raise
-        return shown(request, service.uploads.finish(upload, (piece,), md5), changed=True)
+        return shown(request, stored, changed=True)
 
 
 def _incomplete(upload: Upload) -> Response:

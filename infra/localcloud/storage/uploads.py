@@ -33,6 +33,8 @@ class Upload:
     conditions: Conditions
     hashes: Mapping[str, str]
     """crc32c and md5 that the client announced at the beginning."""
+    account: str
+    """Who began it: the id alone lets anybody go on, as in the real service, but with the rights of this one."""
     incoming: Incoming | None
     """Of one that resumes."""
     parts: dict[int, Part] = field(default_factory=dict)
@@ -92,15 +94,18 @@ class Uploads:
         name: str,
         fields: Mapping[str, Any],
         conditions: Conditions,
-        hashes: Mapping[str, str],
         *,
+        hashes: Mapping[str, str],
+        account: str,
         in_parts: bool,
     ) -> Upload:
         """A new upload. Raises 404 when there is no such bucket."""
         self._store.bucket(bucket)
         incoming = None if in_parts else self._store.data.incoming()
         now = self._store.now()
-        upload = Upload(secrets.token_urlsafe(48), bucket, name, fields, conditions, hashes, incoming, began_s=now)
+        upload = Upload(
+            secrets.token_urlsafe(48), bucket, name, fields, conditions, hashes, account, incoming, began_s=now
+        )
         entry = {
             "op": "upload",
             "id": upload.id,
@@ -109,6 +114,7 @@ class Uploads:
             "fields": dict(fields),
             "conditions": asdict(conditions),
             "hashes": dict(hashes),
+            "account": account,
             "file": incoming.path.name if incoming else "",
             "parts": {},
             "began_s": now,
@@ -192,6 +198,7 @@ class Uploads:
             entry["fields"],
             Conditions(**entry["conditions"]),
             entry["hashes"],
+            entry["account"],
             self._store.data.incoming(entry["file"]) if entry["file"] else None,
             parts,
             entry["began_s"],

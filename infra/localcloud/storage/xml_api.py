@@ -40,12 +40,18 @@ def head(service: Service, request: Request, route: Route) -> Response:
 def put(service: Service, request: Request, route: Route) -> Response:
     """An object in one request."""
     service.store.bucket(route.bucket)
-    service.may_write(request, route.bucket, route.name)
+    service.may_write(request.account, route.bucket, route.name)
+    if "x-goog-copy-source" in request.headers:
+        raise ApiError(501, "notImplemented", "This server copies by the JSON API only.")
     piece = service.store.data.store(request.data())
-    md5 = service.checked((piece,), (piece.size_bytes, piece.crc32c), announced_hashes(request))
-    conditions = conditions_of.from_headers(request.headers)
-    stored = service.store.put(
-        route.bucket, route.name, (piece,), md5=md5, fields=_fields(request), conditions=conditions
+    stored = service.put(
+        request.account,
+        route.bucket,
+        route.name,
+        piece,
+        hashes=announced_hashes(request),
+        fields=_fields(request),
+        conditions=conditions_of.from_headers(request.headers),
     )
     headers = media_headers(stored)
     kept = {name: headers[name] for name in ("ETag", "X-Goog-Generation", "X-Goog-Metageneration", "X-Goog-Hash")}
@@ -93,13 +99,14 @@ def listing(service: Service, request: Request, route: Route) -> Response:
 
 def head_bucket(service: Service, request: Request, route: Route) -> Response:
     """That there is such a bucket."""
+    service.gate.require(request.account, "buckets.get", route.bucket, "")
     service.store.bucket(route.bucket)
     return Response(200)
 
 
 def create_bucket(service: Service, request: Request, route: Route) -> Response:
     """A new bucket, where its document or the default says."""
-    service.gate.require(request.account, "buckets", route.bucket, "")
+    service.gate.require(request.account, "buckets.create", route.bucket, "")
     data = request.body.everything()
     location = _xml(data).findtext("{*}LocationConstraint") if data else None
     service.store.create_bucket(route.bucket, {"location": location} if location else {})
@@ -109,9 +116,16 @@ def create_bucket(service: Service, request: Request, route: Route) -> Response:
 def start(service: Service, request: Request, route: Route) -> Response:
     """A new upload in parts."""
     service.store.bucket(route.bucket)
-    service.may_write(request, route.bucket, route.name)
-    conditions = conditions_of.NONE  # the real service takes none here
-    upload = service.uploads.begin(route.bucket, route.name, _fields(request), conditions, {}, in_parts=True)
+    service.may_write(request.account, route.bucket, route.name)
+    upload = service.uploads.begin(
+        route.bucket,
+        route.name,
+        _fields(request),
+        conditions_of.NONE,  # the real service takes none here
+        hashes={},
+        account=request.account,
+        in_parts=True,
+    )
     root = Element("InitiateMultipartUploadResult", xmlns=NAMESPACE)
     _fill(root, Bucket=route.bucket, Key=route.name, UploadId=upload.id)
     return _document(root)
@@ -146,12 +160,13 @@ def complete(service: Service, request: Request, route: Route) -> Response:
         pieces.append(part.piece)
     if not pieces or [number for number, _ in named] != sorted({number for number, _ in named}):
         raise bad_request("The list of parts was not in ascending order.", xml_code="InvalidPartOrder")
-    service.may_write(request, route.bucket, route.name)
     size_bytes, crc = total(pieces)
     announced = announced_hashes(request)
     if "crc32c" in announced:
         service.checked((), (size_bytes, crc), {"crc32c": announced["crc32c"]})
-    stored = service.uploads.finish(upload, tuple(pieces), None)
+    with service.store.lock:
+        service.may_write(request.account, route.bucket, route.name)
+        stored = service.uploads.finish(upload, tuple(pieces), None)
     root = Element("CompleteMultipartUploadResult", xmlns=NAMESPACE)
     location = f"{request.base_url}{request.path}"
     _fill(root, Location=location, Bucket=route.bucket, Key=route.name, ETag=f'"{etag(stored)}"')
