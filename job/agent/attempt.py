@@ -42,6 +42,8 @@ class Attempt:
     restored: Restored
     trainer: Trainer
     claimed: Claimed | None = None
+    claiming = False
+    """The bucket has been asked for the run, so that it may be this attempt's before `claimed` says so."""
     uploader: Uploader | None = None
 
     def __init__(self, arguments: Arguments, notice: Notice) -> None:
@@ -112,6 +114,7 @@ class Attempt:
             self.voice.say_finished(self.bucket.uri)
             return False
         model = SpecModel(**self.trainer.checked["model"])
+        self.claiming = True
         self.spec = self.loop.call(lambda: write_spec_for(self.bucket, self.wanted, model))
         job = Job(lambda: claim(self.bucket, number, self.spec.fingerprint), self.loop.wake)
         try:
@@ -200,7 +203,7 @@ class Attempt:
                 self.voice.enter_phase("flush")
                 error = save_after(error, self.loop, self.claimed.owner, self.uploader)
             self.voice.progress.end()  # so that the last line on a terminal is this one
-            self.voice.say("\n".join(end_lines(error, self.claimed)))
+            self.voice.say("\n".join(end_lines(error, self.claimed, claiming=self.claiming)))
         code = ExitCode.FINISHED if error is None else error.exit_code
         self.voice.stop_beating()
         job = Job(lambda: self.voice.last_words(code, error), self.loop.wake)

@@ -62,10 +62,12 @@ def kl_line(row: Mapping[str, Any]) -> str:
     )
 
 
-def end_lines(error: BatonError, claimed: Claimed | None) -> list[str]:
-    """Why it ended, and what is safe."""
+def end_lines(error: BatonError, claimed: Claimed | None, *, claiming: bool = False) -> list[str]:
+    """Why it ended, and what is safe. `claiming`: the bucket was asked for the run and did not answer any more."""
     if not isinstance(error, Preempted):
         return [f"error: {error}"]
+    if claimed is None and claiming:
+        return [f"{error.what} The run may have been claimed, nothing of it is lost; the same command goes on."]
     if claimed is None:
         return [f"{error.what} Nothing was changed; the same command tries again."]
     checkpoint = claimed.owner.head.checkpoint

@@ -57,6 +57,7 @@ def test_a_bucket_that_does_not_answer_holds_nobody_up(run: Run, reference: str)
     attempt = start_at(run, "number_claimed")
     attempt.kill(signal.SIGTERM)
     assert attempt.wait() == 75, attempt.err
+    assert "stopped on SIGTERM. The run may have been claimed, nothing of it is lost" in attempt.err
     assert run.head() is None
     assert run.finish() == reference
 

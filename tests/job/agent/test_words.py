@@ -29,6 +29,12 @@ def test_an_attempt_that_claimed_nothing_changed_nothing() -> None:
     ]
 
 
+def test_a_notice_while_the_run_is_claimed_does_not_say_that_nothing_was_changed() -> None:
+    assert end_lines(Preempted("stopped on SIGTERM."), None, claiming=True) == [
+        "stopped on SIGTERM. The run may have been claimed, nothing of it is lost; the same command goes on."
+    ]
+
+
 def test_an_error_says_what_and_what_to_do() -> None:
     assert end_lines(NeedsPerson("no disk.", fix="Buy one."), None) == ["error: no disk.\n  Buy one."]
 
