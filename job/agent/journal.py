@@ -9,7 +9,7 @@ from job.run.segments import SegmentWriter
 from job.storage import Bucket
 
 FLUSH_EVERY_S = 5.0  # events and log lines; metric rows go with the checkpoint that covers them
-Kind = Literal["metrics", "events", "logs"]
+Kind = Literal["metrics", "samples", "events", "logs"]
 
 
 class Journal:
@@ -27,7 +27,7 @@ class Journal:
 
     def open(self, bucket: Bucket, attempt: int) -> None:
         """From here on the flushes write, as this attempt."""
-        kinds: tuple[Kind, ...] = ("metrics", "events", "logs")
+        kinds: tuple[Kind, ...] = ("metrics", "samples", "events", "logs")
         with self._writing:
             self._writers = {kind: SegmentWriter(bucket, attempt, kind) for kind in kinds}
 
@@ -40,13 +40,13 @@ class Journal:
         self._add("logs", {"at_s": round(time.time(), 3), "line": line})
 
     def metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Rows of the training log, each with its step."""
+        """Rows of the training log, each with its step, and completions that were sampled."""
         for row in rows:
-            self._add("metrics", row)
+            self._add("samples" if "samples" in row else "metrics", row)
 
     def flush_metrics(self) -> None:
         """Writes the metric rows collected so far. Raises Transient; they are kept for the next flush then."""
-        self._flush("metrics")
+        self._flush("metrics", "samples")
 
     def flush_if_due(self) -> None:
         """Writes events and log lines, unless that was done a moment ago."""
@@ -56,7 +56,7 @@ class Journal:
 
     def flush(self) -> None:
         """Writes everything."""
-        self._flush("metrics", "events", "logs")
+        self._flush("metrics", "samples", "events", "logs")
 
     def _add(self, kind: Kind, row: Mapping[str, Any]) -> None:
         with self._adding:

@@ -37,7 +37,7 @@ def heartbeat_name(attempt: int) -> str:
 
 
 def segment_folder(attempt: int, kind: str) -> str:
-    """Where an attempt's segments of a kind (logs, events, metrics, judge) lie; ends in a slash."""
+    """Where an attempt's segments of a kind (logs, events, metrics, samples, judge) lie; ends in a slash."""
     return f"{attempt_folder(attempt)}{kind}/"
 
 

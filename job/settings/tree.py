@@ -128,6 +128,8 @@ class Train(Section):
     """Optimizer steps between evaluations on `data.eval`; none without it."""
     log_every_steps: Annotated[int, Field(ge=1), OPERATIONAL] = 1
     """Optimizer steps that make one row of metrics."""
+    sampled_steps: Annotated[int, Field(ge=0, le=1000), OPERATIONAL] = 50
+    """Steps, spread over the run, of which four completions are recorded for `baton report`; 0: none."""
     sync_ref_model: bool = False
     """Let the reference model follow; needs `train.beta` > 0 and full fine-tuning."""
     ref_model_sync_steps: Count = 64

@@ -23,6 +23,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from job.errors import UsageError
 from job.training.order import EpochSampler
+from job.training.samples import Samples
 from job.training.sink import Scored, Sink, Snapshot
 from job.training.slots import SlotWriter, slot_tensors
 from job.training.state import (
@@ -70,6 +71,7 @@ class ExactTrainer(GRPOTrainer):
         tokenizer: PreTrainedTokenizerBase,
         peft_config: PeftConfig | None,
         sink: Sink,
+        sampled_steps: int = 0,
     ) -> None:
         if args.fp16:
             raise UsageError("fp16 training keeps state that is not saved.", fix="Use bfloat16 or float32.")
@@ -77,7 +79,7 @@ class ExactTrainer(GRPOTrainer):
             raise UsageError(f"{args.world_size} processes train together; a run can be resumed with 1 only.")
         if args.dataloader_num_workers != 0:
             raise UsageError("Data workers draw random numbers of their own: dataloader_num_workers must be 0.")
-        self._sink = sink
+        self._sink, self._samples = sink, Samples(sampled_steps)
         self._restore: Snapshot | None = None
         self._writer = SlotWriter()
         self._sampler: EpochSampler | None = None
@@ -129,8 +131,8 @@ class ExactTrainer(GRPOTrainer):
             self.train(resume_from_checkpoint=folder)
 
     def take_rows(self) -> list[dict[str, Any]]:
-        """The log rows since the last boundary. Each is returned once."""
-        rows: list[dict[str, Any]] = self.state.log_history
+        """The completions sampled and the log rows since the last boundary. Each is returned once."""
+        rows: list[dict[str, Any]] = self._samples.take() + self.state.log_history
         self.state.log_history = []
         return rows
 
@@ -160,7 +162,7 @@ class ExactTrainer(GRPOTrainer):
     def _publish_scored(self) -> None:
         rng_tensors, rng = get_rng()
         tensors, buffer = pack(self._buffered_inputs or [])
-        meta = {"rng": rng, "buffer": buffer, "counters": self._counters()}
+        meta = {"rng": rng, "buffer": buffer, "counters": self._counters(), "sample": self._samples.row}
         blob = safetensors.torch.save({**rng_tensors, **tensors})
         self._scored = {**self._scored, self._step: Scored(blob, meta)}
         self._sink.publish_scored(self._scored)
@@ -234,10 +236,12 @@ class ExactTrainer(GRPOTrainer):
             self._buffered_inputs = unpack(tensors, scored.meta["buffer"], self.args.device)
             self._set_counters(scored.meta["counters"])
             set_rng(tensors, scored.meta["rng"])
+            self._samples.row = scored.meta["sample"]
             return self._buffered_inputs[self._step % self.args.steps_per_generation]
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is not before:
+            self._samples.look(self.state, self.args, self._logs)
             self._publish_scored()
         return inputs
 

@@ -157,6 +157,7 @@ def build_trainer(plan: Plan, sink: ChannelSink, folder: Path) -> ExactTrainer:
         tokenizer=plan.tokenizer,
         peft_config=lora_config(plan.settings),
         sink=sink,
+        sampled_steps=plan.settings.train.sampled_steps,
     )
 
 

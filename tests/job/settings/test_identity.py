@@ -23,6 +23,7 @@ from job.settings.docs import main
 ROOT = Path(__file__).parents[3]
 OPERATIONAL = {
     "train.log_every_steps",
+    "train.sampled_steps",
     "reward.max_none_share",
     "checkpoint.keep_last",
     "checkpoint.keep_every_steps",

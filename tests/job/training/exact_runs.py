@@ -183,17 +183,17 @@ def score(text: str) -> float:
     return sum(text.encode()) % 17 / 16
 
 
-def train(recipe: Recipe, kills: tuple[tuple[str, int], ...] = ()) -> Outcome:
+def train(recipe: Recipe, kills: tuple[tuple[str, int], ...] = (), sampled_steps: int = 0) -> Outcome:
     """Trains until finished; attempt i is killed at `kills[i]`, which must come to pass."""
     sink, scored = MemorySink(), []
     for kill in kills:
-        trainer = build(recipe, sink, Deadly(kill), scored)
+        trainer = build(recipe, sink, Deadly(kill), scored, sampled_steps)
         try:
             trainer.run(sink.snapshot())
         except Killed:
             continue
         raise AssertionError(f"the run ended before {kill}: {trainer.deadly.seen}")
-    trainer = build(recipe, sink, Deadly(None), scored)
+    trainer = build(recipe, sink, Deadly(None), scored, sampled_steps)
     trainer.run(sink.snapshot())
     rows = sink.rows + trainer.take_rows()
     snapshot = sink.snapshot()
@@ -215,13 +215,14 @@ def uninterrupted(recipe: Recipe) -> Outcome:
     return train(recipe)
 
 
-def build(recipe: Recipe, sink: MemorySink, deadly: Deadly, scored: list[Any]) -> Mortal:
+def build(recipe: Recipe, sink: MemorySink, deadly: Deadly, scored: list[Any], sampled_steps: int = 0) -> Mortal:
     """A fresh process' trainer, going on from the sink's newest snapshot."""
     forget_process_state()
     sink.deadly = deadly
     trainer = Mortal(
         reward=reward_function(deadly, scored),
         sink=sink,
+        sampled_steps=sampled_steps,
         **parts(recipe),
     )
     trainer.deadly = deadly
