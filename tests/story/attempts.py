@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from job.run.records import transient_retry
 from job.storage import Bucket, NotFound, open_bucket
 
 ROOT = Path(__file__).parents[2]
@@ -249,8 +250,12 @@ class Run:
 
     def json(self, name: str) -> dict[str, Any]:
         """One JSON object of the run."""
-        found: dict[str, Any] = json.loads(self.store.read(name)[0])
+        found: dict[str, Any] = json.loads(self.read(name))
         return found
+
+    def read(self, name: str) -> bytes:
+        """One object of the run, also while its storage fails now and then."""
+        return transient_retry()(self.store.read, name)[0]
 
     def head(self) -> dict[str, Any] | None:
         """Head, None before there is one."""
@@ -273,15 +278,15 @@ class Run:
         rows = []
         for info in self.store.list("attempts/"):
             if "/events/" in info.name:
-                rows += [json.loads(line) for line in self.store.read(info.name)[0].splitlines()]
+                rows += [json.loads(line) for line in self.read(info.name).splitlines()]
         return [row for row in rows if row["kind"] == kind]
 
 
 def weights_sha256(run: Run) -> str:
     """Of the run's result: the adapter, or the whole model after full fine-tuning."""
     names = ("result/adapter/adapter_model.safetensors", "result/model/model.safetensors")
-    (name,) = [name for name in names if run.store.stat(name) is not None]
-    return hashlib.sha256(run.store.read(name)[0]).hexdigest()
+    (name,) = [name for name in names if transient_retry()(run.store.stat, name) is not None]
+    return hashlib.sha256(run.read(name)).hexdigest()
 
 
 def logged(run: Run) -> list[dict[str, Any]]:
