@@ -7,6 +7,9 @@ import pytest
 from attempts import ForkServer, Run, logged, weights_sha256
 from workplace import make_workplace
 
+from infra.localcloud.storage import StorageServer
+from infra.localcloud.storage import start as start_storage
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
@@ -44,3 +47,26 @@ def reference(untouched: Run) -> str:
 @pytest.fixture
 def run(server: ForkServer, workplace: Path, tmp_path: Path) -> Run:
     return Run(server, workplace, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def storage_server() -> Iterator[StorageServer]:
+    with start_storage() as server:
+        server.make_bucket("stories", "US-CENTRAL1")
+        yield server
+
+
+@pytest.fixture
+def storage(storage_server: StorageServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+    """Cloud Storage on loopback, for this test's process and every attempt that it starts."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_server.url)
+    storage_server.accounting.reset()
+    yield storage_server
+    storage_server.faults.clear()
+
+
+@pytest.fixture
+def cloud_run(server: ForkServer, workplace: Path, tmp_path: Path, storage: StorageServer) -> Run:
+    """A run in Cloud Storage, whose checkpoints need not keep under a share of a machine's price."""
+    uri = f"gs://stories/runs/{tmp_path.name}"
+    return Run(server, workplace, tmp_path, ["attempt.machine_usd_per_hour=1000"], cloud_uri=uri)

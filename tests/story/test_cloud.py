@@ -1,0 +1,183 @@
+"""Proves that a run in Cloud Storage, whose requests fail in every phase and way, ends with the weights of one in a
+folder that nobody touched.
+
+Real attempts with the real client against the server of infra/localcloud/storage, which fails over the wire.
+"""
+
+import hashlib
+import os
+import signal
+
+import pytest
+from attempts import Run, random_moments, wait_until, weights_sha256
+
+from infra.localcloud.storage import StorageServer
+
+TRACE = "tests.story.places:trace"
+PLACES = [
+    "restore",
+    "generation",
+    "scoring",
+    "staging",
+    "upload",
+    "head_write",
+    "evaluation",
+    "result_files",
+    "finishing",
+]
+CORE_PLACES = ["upload", "head_write", "finishing"]
+PHASES = {
+    "look": ("control/*", "get"),
+    "claim": ("control/claims.json", "upload"),
+    "inputs": ("blobs/*", "upload"),
+    "head": ("head.json", "upload"),
+    "heartbeat": ("attempts/*/heartbeat.json", "upload"),
+    "journal": ("attempts/*.jsonl", "upload"),
+    "state": ("checkpoints/*/state.safetensors", "upload"),
+    "manifest": ("checkpoints/*/MANIFEST.json", "upload"),
+    "restore": ("checkpoints/*/state.safetensors", "download"),
+    "retention": ("checkpoints/*", "delete"),
+    "result": ("result/*", "upload"),
+}
+"""Where storage fails: objects, and what is done to them."""
+KINDS = ["503", "429", "408", "cut", "lost_reply", "corrupt", "slow", "stall"]
+CORE_KINDS = ["503", "lost_reply"]
+
+
+def objects(run: Run) -> dict[str, str]:
+    """sha256 of every object of the run."""
+    return {info.name: hashlib.sha256(run.read(info.name)).hexdigest() for info in run.store.list("")}
+
+
+def core_or_long(values: list[str], core: list[str]) -> list[object]:
+    return [value if value in core else pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
+def test_an_untouched_run_in_the_cloud_ends_with_the_weights_of_one_in_a_folder(cloud_run: Run, reference: str) -> None:
+    assert cloud_run.finish() == reference
+    head = cloud_run.head()
+    assert head is not None
+    assert (head["status"], head["checkpoint"]["step"]) == ("finished", 6)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("place", core_or_long(PLACES, CORE_PLACES))
+def test_an_attempt_killed_at_a_place_is_gone_on_with(
+    cloud_run: Run, reference: str, place: str, number: signal.Signals
+) -> None:
+    if place == "restore":
+        assert cloud_run.kill_at("mid_accumulation", signal.SIGTERM) == 75
+    code = cloud_run.kill_at(place, number)
+    assert code == (75 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert cloud_run.finish() == reference
+
+
+@pytest.mark.parametrize("kind", core_or_long(KINDS, CORE_KINDS))
+def test_faults_of_one_kind_in_every_phase_change_nothing(
+    cloud_run: Run, reference: str, storage: StorageServer, kind: str
+) -> None:
+    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    fitting = {
+        name: (objects, verb)
+        for name, (objects, verb) in PHASES.items()
+        if not (kind == "lost_reply" and verb in ("get", "download"))
+        and not (kind in ("cut", "corrupt") and verb in ("get", "delete"))
+    }
+    for objects_glob, verb in fitting.values():
+        more = {"stall": {"delay_s": 1.0}, "slow": {"delay_s": 0.3}, "cut": {"after_bytes": 5}}.get(kind, {})
+        storage.faults.arm(kind, object=f"{prefix}/{objects_glob}", verb=verb, count=2, **more)
+    assert cloud_run.kill_at("mid_accumulation", signal.SIGKILL) == -signal.SIGKILL
+    assert cloud_run.finish() == reference
+    assert storage.faults.armed() == [], "a fault that never happened proves nothing"
+
+
+def test_a_trainer_that_crashes_goes_on_from_memory_while_storage_fails(
+    cloud_run: Run, reference: str, storage: StorageServer
+) -> None:
+    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    attempt = cloud_run.start_at("scoring")
+    storage.faults.arm("503", object=f"{prefix}/*", count=10)
+    trainer = attempt.trainer_pid()
+    assert trainer is not None
+    os.kill(trainer, signal.SIGKILL)
+    cloud_run.go_on("scoring")
+    assert attempt.wait() == 0, attempt.err
+    assert len(cloud_run.events("trainer_crashed")) == 1
+    assert weights_sha256(cloud_run) == reference
+
+
+@pytest.mark.parametrize("place", ["upload", "head_write"])
+def test_a_zombie_that_wakes_late_is_fenced_and_changes_nothing(cloud_run: Run, reference: str, place: str) -> None:
+    zombie = cloud_run.start_at(place)
+    zombie.kill_group(signal.SIGSTOP)
+    assert cloud_run.finish() == reference
+    before = {name: digest for name, digest in objects(cloud_run).items() if not name.startswith("attempts/0001/")}
+    zombie.kill_group(signal.SIGCONT)
+    cloud_run.go_on(place)
+    assert zombie.wait() == 4, zombie.err
+    after = objects(cloud_run)
+    assert {name: after.get(name) for name in before} == before
+    assert weights_sha256(cloud_run) == reference
+
+
+def test_a_service_that_is_down_is_waited_for_and_the_training_goes_on(
+    cloud_run: Run, reference: str, storage: StorageServer
+) -> None:
+    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    attempt = cloud_run.start_at("scoring")
+    before = cloud_run.durable_step()
+    storage.faults.arm("503", object=f"{prefix}/*", verb="upload", count=None)
+    cloud_run.go_on("scoring")
+    wait_until(lambda: "step 6 of 6" in attempt.err or not attempt.lives(), f"the last step\n{attempt.err}")
+    assert attempt.lives(), attempt.err
+    assert cloud_run.durable_step() == before, "nothing could be written"
+    storage.faults.clear()
+    assert attempt.wait() == 0, attempt.err
+    assert weights_sha256(cloud_run) == reference
+
+
+@pytest.mark.long
+def test_random_kills_while_storage_fails_at_random(cloud_run: Run, reference: str, storage: StorageServer) -> None:
+    moments = random_moments()
+    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    code = -1
+    for kill in range(30):
+        for kind in moments.sample(["503", "429", "cut", "lost_reply", "corrupt"], 2):
+            storage.faults.arm(kind, object=f"{prefix}/*", skip=moments.randrange(40), count=2)
+        attempt = cloud_run.start()
+        cloud_run.wait_for_step(cloud_run.durable_step() + 1, attempt)
+        if kill < 6 and attempt.lives():
+            attempt.kill(moments.choice([signal.SIGTERM, signal.SIGKILL]))
+        code = attempt.wait()
+        assert code in (0, 75, 76, -signal.SIGKILL), attempt.err
+        if code == 0:
+            break
+    assert code == 0
+    assert weights_sha256(cloud_run) == reference
+
+
+def test_a_restore_among_a_thousand_checkpoints_reads_head_and_one_manifest(
+    cloud_run: Run, reference: str, storage: StorageServer
+) -> None:
+    assert cloud_run.kill_at("mid_accumulation", signal.SIGTERM) == 75
+    head = cloud_run.head()
+    assert head is not None
+    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    for step in range(1000):
+        for name in ("state.safetensors", "MANIFEST.json"):
+            cloud_run.store.write(f"checkpoints/{step:06d}-0001-{step:016x}/{name}", b"of an attempt long ago")
+    storage.accounting.reset()
+    attempt = cloud_run.start_at("model_loading")
+    asked = storage.accounting.last()
+    folder = f"{prefix}/{head['checkpoint']['folder']}"
+    assert {e["object"] for e in asked if e["object"].endswith("MANIFEST.json")} <= {
+        f"{folder}/MANIFEST.json",
+        f"{folder}/{head['checkpoint']['addition']}/MANIFEST.json",
+    }
+    assert {e["object"] for e in asked if e["object"].startswith(f"{prefix}/checkpoints/")} >= {
+        f"{folder}/MANIFEST.json",
+        f"{folder}/state.safetensors",
+    }
+    assert not [e for e in asked if e["operation"] == "list"], "a listing of the bucket"
+    attempt.kill(signal.SIGKILL)
+    attempt.wait()
