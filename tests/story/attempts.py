@@ -291,7 +291,7 @@ def weights_sha256(run: Run) -> str:
 
 def logged(run: Run) -> list[dict[str, Any]]:
     """The rows of the run's result/metrics.jsonl, without what tells of seconds."""
-    rows = [json.loads(line) for line in (run.bucket / "result/metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in run.read("result/metrics.jsonl").splitlines()]
     timed = ("step_time", "_runtime", "_per_second")
     return [{key: value for key, value in row.items() if not key.endswith(timed)} for row in rows]
 
