@@ -55,6 +55,7 @@ class Route:
     operation: str
     bucket: str = ""
     name: str = ""
+    """Of the object; of a listing the prefix."""
     to_bucket: str = ""
     to_name: str = ""
     xml: bool = False
@@ -122,7 +123,7 @@ def _json(method: str, parts: list[str], query: Mapping[str, str]) -> Route:
         case "GET", [bucket, "iam", "testPermissions"]:
             return Route("iam_test", bucket)
         case "GET", [bucket, "o"]:
-            return Route("list", bucket)
+            return Route("list", bucket, query.get("prefix", ""))
         case "POST", [bucket, "o", *name, "compose"] if name:
             return Route("compose", bucket, "/".join(name))
         case "POST", [bucket, "o", name, "rewriteTo" | "copyTo" as verb, "b", to_bucket, "o", to_name]:
@@ -145,7 +146,7 @@ def _xml(method: str, path: str, query: Mapping[str, str]) -> Route:
         if method == "GET" and "uploads" in query:
             return Route("uploads_list", bucket, xml=True)
         operation = {"GET": "list", "HEAD": "bucket_get", "PUT": "bucket_create", "DELETE": "bucket_delete"}
-        return Route(operation.get(method, "unknown"), bucket, xml=True)
+        return Route(operation.get(method, "unknown"), bucket, query.get("prefix", ""), xml=True)
     match method:
         case "POST" if "uploads" in query:
             operation_name = "parts_start"
