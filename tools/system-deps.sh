@@ -11,6 +11,10 @@ declare -A package_of=(
     [unshare]=util-linux
 )
 
+# Not in Debian's archive, so that it cannot be installed here.
+command -v gcloud > /dev/null ||
+    echo "system-deps: missing gcloud; what needs it is skipped. To install: https://cloud.google.com/sdk/docs/install" >&2
+
 missing=()
 for program in "${!package_of[@]}"; do
     command -v "$program" > /dev/null || missing+=("${package_of[$program]}")

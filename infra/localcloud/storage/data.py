@@ -95,13 +95,13 @@ class DataFolder:
     """The folder with all pieces; with keep_bytes=False large ones are only counted."""
 
     def __init__(self, folder: Path, *, keep_bytes: bool) -> None:
-        self._folder = folder
+        self.folder = folder
         self._keep = keep_bytes
         folder.mkdir(parents=True, exist_ok=True)
 
     def incoming(self, file: str = "") -> Incoming:
         """A new file, or `file` again, with what it holds."""
-        return Incoming(self._folder / (file or secrets.token_hex(12)), keep=self._keep)
+        return Incoming(self.folder / (file or secrets.token_hex(12)), keep=self._keep)
 
     def store(self, blocks: Iterable[bytes]) -> Piece:
         """One new piece of all blocks; nothing is left of it when they end with an exception."""
@@ -122,17 +122,17 @@ class DataFolder:
         """Forgets the pieces; whoever has them open still reads them."""
         for piece in pieces:
             if piece.file:
-                (self._folder / piece.file).unlink(missing_ok=True)
+                (self.folder / piece.file).unlink(missing_ok=True)
 
     def drop_all_but(self, files: set[str]) -> None:
         """What a killed server left behind."""
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             if path.name not in files:
                 path.unlink()
 
     def open(self, pieces: tuple[Piece, ...]) -> "Opened":
         """The pieces' files, to be closed by the caller."""
-        return Opened(pieces, [FileIO(self._folder / piece.file) for piece in pieces if piece.file])
+        return Opened(pieces, [FileIO(self.folder / piece.file) for piece in pieces if piece.file])
 
     def md5(self, pieces: tuple[Piece, ...]) -> str | None:
         """The MD5 as Cloud Storage writes it; None where the bytes were only counted."""
@@ -140,7 +140,7 @@ class DataFolder:
             return None
         digest = hashlib.md5(usedforsecurity=False)
         for piece in pieces:
-            for block in _blocks_of(self._folder / piece.file):
+            for block in _blocks_of(self.folder / piece.file):
                 digest.update(block)
         return b64encode(digest.digest()).decode()
 
@@ -148,7 +148,7 @@ class DataFolder:
         if not piece.file:
             return piece
         name = secrets.token_hex(12)
-        os.link(self._folder / piece.file, self._folder / name)
+        os.link(self.folder / piece.file, self.folder / name)
         return Piece(name, piece.size_bytes, piece.crc32c)
 
 

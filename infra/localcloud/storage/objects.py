@@ -72,7 +72,7 @@ class Store:
         for entry in self.journal.read():
             self._replay(entry)
         self.journal.restart(self._entries())
-        self.data.drop_all_but(set(self._files()))
+        self.data.drop_all_but(set(self.files()))
 
     def close(self) -> None:
         """Takes no more changes."""
@@ -285,7 +285,8 @@ class Store:
                 yield {"op": "put", "object": asdict(stored), "ends": ""}
         yield from self.uploads.values()
 
-    def _files(self) -> Iterator[str]:
+    def files(self) -> Iterator[str]:
+        """The data files that anything refers to."""
         for bucket in self._buckets.values():
             for stored in bucket.objects.values():
                 yield from (piece.file for piece in stored.pieces)

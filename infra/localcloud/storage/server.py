@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
             f"Date: {self.date_time_string()}",
             *(f"{name}: {_one_line(value)}" for name, value in response.headers.items()),
         ]
-        if response.status not in (204, 304):
+        if response.status not in (204, 304) and "Content-Length" not in response.headers:
             lines.append(f"Content-Length: {length}")
         if self.close_connection:
             lines.append("Connection: close")

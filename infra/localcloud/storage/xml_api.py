@@ -34,7 +34,7 @@ def head(service: Service, request: Request, route: Route) -> Response:
     """An object's headers."""
     service.may_read(request, "get", route.bucket, route.name)
     stored = service.store.get(route.bucket, route.name, None, conditions_of.from_headers(request.headers))
-    return Response(200, media_headers(stored) | {"X-Goog-Object-Size": str(stored.size_bytes)})
+    return Response(200, media_headers(stored) | {"Content-Length": str(stored.size_bytes)})
 
 
 def put(service: Service, request: Request, route: Route) -> Response:

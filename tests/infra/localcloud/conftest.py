@@ -3,17 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Bucket, Client
+from storage_client import client_of
 
 from infra.localcloud.storage import StorageServer, start
-
-
-def client_of(server: StorageServer) -> Client:
-    """The real client, sent to the server."""
-    return Client(
-        project="test-project", credentials=AnonymousCredentials(), client_options={"api_endpoint": server.url}
-    )
 
 
 @pytest.fixture

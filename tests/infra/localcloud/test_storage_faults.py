@@ -16,9 +16,10 @@ import requests
 from google.api_core.exceptions import Forbidden, PreconditionFailed, ServiceUnavailable, TooManyRequests, Unauthorized
 from google.api_core.retry import Retry
 from google.auth.credentials import Credentials
-from google.cloud.storage import Blob, Bucket, Client
+from google.cloud.storage import Blob, Bucket
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
+from storage_client import client_of
 
 from infra.localcloud.storage import StorageServer, start
 
@@ -68,7 +69,7 @@ class Refreshing(Credentials):
 
 
 def test_a_token_that_is_refused_is_refreshed_by_the_client(server: StorageServer, blob: Blob) -> None:
-    client = Client(project="test-project", credentials=Refreshing(), client_options={"api_endpoint": server.url})
+    client = client_of(server, Refreshing())
     server.faults.arm("401", verb="download")
     assert client.bucket("bucket").blob(blob.name).download_as_bytes() == DATA
     assert client._credentials.token == "++"
