@@ -6,6 +6,7 @@ stand still; for small and large objects. What is asked of the service is counte
 
 import os
 import secrets
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -285,6 +286,21 @@ def test_what_is_asked_of_the_service_is_as_little_as_it_can_be(cloud: Cloud, bu
         *["delete"] * parts,
         *["insert"] * parts,
     ]
+
+
+def test_nothing_is_asked_about_the_bucket_itself(cloud: Cloud) -> None:
+    """The client would, in a thread of its own, and a VM may not have that right."""
+    bucket = GcsBucket(f"gs://{BUCKET}/runs/{secrets.token_hex(8)}")
+    list(bucket.list(""))
+    bucket.stat("head.json")
+    wait_for_threads(lambda name: "_fetch_background" in name)
+    assert [entry["operation"] for entry in cloud.requests()] == ["list", "get"]
+
+
+def wait_for_threads(which: Callable[[str], bool]) -> None:
+    for thread in threading.enumerate():
+        if which(thread.name):
+            thread.join(20)
 
 
 def test_what_is_asked_is_counted_as_the_service_bills_it(cloud: Cloud, bucket: GcsBucket) -> None:
