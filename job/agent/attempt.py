@@ -10,10 +10,11 @@ from job.agent.claiming import Claimed, claim, is_left_to_do
 from job.agent.cores import usable_cores
 from job.agent.hang import listen_for
 from job.agent.loop import Job, Loop
+from job.agent.place import traffic_to
 from job.agent.priority import stand_back
 from job.agent.restoring import Restored, restore
 from job.agent.result import publish_result
-from job.agent.saving import make_durable, save_after
+from job.agent.saving import LOOK_S, make_durable, save_after
 from job.agent.scratch import Scratch
 from job.agent.snapshots import MOST_SLOTS, SlotTable, slots_for
 from job.agent.spawner import Spawner
@@ -134,8 +135,15 @@ class Attempt:
         resumed_from = self.restored.resumed_from(claimed.replaced, claimed.reached_step)
         machine = self.trainer.checked["machine"]
         attempt = self.wanted.settings.attempt
+        self.traffic = self.loop.call(lambda: traffic_to(self.bucket))
         self.voice.claimed(
-            self.bucket, claimed, resumed_from, machine, heartbeat_s=attempt.heartbeat_s, on_want=self._hear_want
+            self.bucket,
+            claimed,
+            resumed_from,
+            machine,
+            self.traffic,
+            heartbeat_s=attempt.heartbeat_s,
+            on_want=self._hear_want,
         )
         self.loop.call(lambda: self._open(owner))
         self.notice.watch_metadata(attempt.notice_s)
@@ -160,6 +168,7 @@ class Attempt:
                 cores=usable_cores(),
                 trainer_threads=settings.train.cpu_threads,
                 machine_usd_per_hour=settings.attempt.machine_usd_per_hour,
+                usd_per_gib=self.traffic.usd_per_gib,
             ),
             self.voice.journal,
             self._note_upload,
@@ -205,12 +214,17 @@ class Attempt:
             self.voice.progress.end()  # so that the last line on a terminal is this one
             self.voice.say("\n".join(end_lines(error, self.claimed, claiming=self.claiming)))
         code = ExitCode.FINISHED if error is None else error.exit_code
-        self.voice.stop_beating()
+        self.voice.stop_beating(self._patience_s())
         job = Job(lambda: self.voice.last_words(code, error), self.loop.wake)
-        self.loop.until(lambda: job.done, timeout_s=LAST_WORDS_S, heed="never")
+        self.loop.until(lambda: job.done, timeout_s=self._patience_s(), heed="never")
         return code
 
     # --- what the steps use --------------------------------------------------------------------------------------
+
+    def _patience_s(self) -> float:
+        """How long to wait for words that may be lost: hardly at all once the machine should be gone."""
+        deadline = self.notice.deadline
+        return LAST_WORDS_S if deadline is None else min(LAST_WORDS_S, deadline.left_s() + LOOK_S)
 
     def _restore_from(self, head: Head | None) -> None:
         self.restored = self.loop.call(lambda: restore(self.bucket, head, self.table))

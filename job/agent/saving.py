@@ -5,9 +5,10 @@ import time
 
 from job.agent.loop import Loop
 from job.agent.uploader import Uploader
-from job.errors import BatonError, Fenced, Preempted, error_for
+from job.errors import BatonError, Fenced, Preempted, Transient, error_for
 from job.run.head import Owner, Status
 
+LOOK_S = 0.5  # between two looks at the deadline
 PATIENCE_S = 60.0  # for a bucket out of reach, when the attempt ends with an error that it shall tell
 
 
@@ -31,7 +32,12 @@ def make_durable(
             return patient_until_s if deadline is None else min(patient_until_s, deadline.at_s)
 
         uploader.stop(status=status, give_up_s=give_up_s)
-        loop.until(lambda: uploader.done, heed="never")
+        while not loop.until(lambda: uploader.done, timeout_s=LOOK_S, heed="never"):
+            if time.monotonic() > give_up_s() + LOOK_S:  # the uploader cannot: it is within a try that stands still
+                raise Transient(
+                    "the bucket does not answer, and there is no time left to wait for it.",
+                    fix="What head names is safe; the same command goes on from there.",
+                )
     if uploader.error is not None:
         raise uploader.error
 

@@ -11,6 +11,7 @@ from typing import Any
 from job.agent.claiming import Claimed
 from job.agent.journal import Journal
 from job.agent.phases import PhaseClock
+from job.agent.place import Traffic, traffic_lines
 from job.agent.record import LiveRecord
 from job.agent.words import available_memory_bytes, kl_is_news, kl_line, plan_lines
 from job.errors import BatonError
@@ -31,6 +32,7 @@ class Voice:
         self.progress = Progress(stream=sys.stderr)
         self._heartbeats: Heartbeats | None = None
         self._record: LiveRecord | None = None
+        self._traffic = Traffic()
         self._told_notice = False
         self._told_kl: float | None = None
 
@@ -40,6 +42,7 @@ class Voice:
         claimed: Claimed,
         resumed_from: ResumedFrom | None,
         machine: Mapping[str, str],
+        traffic: Traffic,
         *,
         heartbeat_s: float,
         on_want: Callable[[Want, str | None], None],
@@ -55,7 +58,10 @@ class Voice:
             on_trouble=lambda text: self.journal.event("heartbeat_failed", error=text),
             phase=self.phases.current,
         )
-        self._record = LiveRecord(bucket, claimed.owner, claimed.kind, self.phases, resumed_from, machine)
+        self._traffic = traffic
+        self._record = LiveRecord(
+            bucket, claimed.owner, claimed.kind, self.phases, resumed_from, machine, traffic.usd_per_gib
+        )
 
     def open(self, bucket: Bucket, attempt: int) -> None:
         """Writes attempt.json and the first heartbeat; the journal's flushes write from here on."""
@@ -83,7 +89,8 @@ class Voice:
     def training_begins(self, ready: Mapping[str, Any], slots: int) -> None:
         """What is trained, now that the model is built; on a terminal the moving line appears."""
         available_bytes = available_memory_bytes(Path("/proc/meminfo").read_text())
-        for line in plan_lines(ready, slots, available_bytes):
+        lines = plan_lines(ready, slots, available_bytes)
+        for line in [*lines, *traffic_lines(self._traffic, ready["state_bytes"])]:
             self.say(line)
         self.progress.begin(ready["max_steps"])
 
@@ -119,10 +126,10 @@ class Voice:
         where = "the beginning" if step is None else f"step {step}"
         self.say(f"the trainer crashed ({what}); starting it again from {where}")
 
-    def stop_beating(self) -> None:
+    def stop_beating(self, timeout_s: float) -> None:
         """The last heartbeat."""
         if self._heartbeats is not None:
-            self._heartbeats.stop()
+            self._heartbeats.stop(timeout_s)
 
     def last_words(self, exit_code: int, error: BatonError | None) -> None:
         """How it ended, in attempt.json, and what the journal still holds."""

@@ -51,6 +51,9 @@ class Bucket(Protocol):
     def usage(self) -> Usage:
         """What the service was asked for so far and bills; nothing where it bills nothing."""
 
+    def location(self) -> str | None:
+        """Where the service keeps it, in the service's words; None where that is not told or costs nothing."""
+
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         """The whole object, its checksum verified. Raises NotFound."""
 

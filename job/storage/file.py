@@ -43,6 +43,9 @@ class FileBucket:
         """Nothing: a folder bills nobody."""
         return Usage()
 
+    def location(self) -> None:
+        """A folder's traffic costs nothing."""
+
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises NotFound."""
         with self._opened(name) as fd:

@@ -41,7 +41,8 @@ PART_SUFFIX = ".part"
 WRITE_ID = "write_id"
 TRIES = 4
 RETRY_WAIT_MAX_S = 2.0
-STALL_S = 15.0
+STALL_S = 10.0
+"""After which a connection that stands still is given up. A machine's notice leaves time for another try."""
 WRITE_INTERVAL_S = 1.0
 """Between two writes of one object: the service takes about one a second."""
 STREAMS = 8
@@ -76,6 +77,13 @@ class GcsBucket:
     def usage(self) -> Usage:
         """What the service was asked for so far, tries that failed among it."""
         return self._wire.meter.usage
+
+    def location(self) -> str | None:
+        """The bucket's location, None where it may not be asked for (storage.buckets.get)."""
+        with contextlib.suppress(BatonError, NotFound), self._wire.asking("read", "") as bucket:
+            bucket.reload(retry=None, timeout=self._wire.timeout)
+            return str(bucket.location)
+        return None
 
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises NotFound."""

@@ -102,9 +102,9 @@ def _forbidden(words: str, asked: Asked) -> BatonError:
             f"gs://{asked.bucket}: the credentials{asked.account} name a project that they may not use ({words}).",
             fix="Name another one: gcloud auth application-default set-quota-project PROJECT",
         )
+    denied = words if "access" in low else f"{PERMISSIONS[asked.verb]} is missing{asked.account}"
     return NeedsPerson(
-        f"{asked.uri}: permission denied, {PERMISSIONS[asked.verb]} is missing{asked.account}"
-        f"{f' ({words})' if words else ''}.",
+        f"{asked.uri}: permission denied: {denied}.",
         fix=f"gcloud storage buckets add-iam-policy-binding gs://{asked.bucket} "
         "--member=MEMBER --role=roles/storage.objectUser",
     )
@@ -117,7 +117,7 @@ def for_credentials(error: auth.GoogleAuthError, asked: Asked) -> BatonError:
         return _credentials("the service wants credentials (401), and none are given", asked)
     if isinstance(error, auth.DefaultCredentialsError):
         return NeedsPerson(
-            f"gs://{asked.bucket}: no credentials are found on this machine.",
+            f"gs://{asked.bucket}: no credentials are found on this machine ({words.partition('. ')[0]}).",
             fix="gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key file.",
         )
     if isinstance(error, auth.TransportError) or getattr(error, "retryable", False):
@@ -137,7 +137,8 @@ def _credentials(what: str, asked: Asked) -> BatonError:
 
 def for_connection(error: Exception, asked: Asked) -> BatonError:
     """What a connection that fails means; pure."""
-    words = _short(str(error))
+    cause = _cause(error)
+    words = _short(getattr(cause, "strerror", None) or str(cause))
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return UsageError(f"the service's address cannot be used: {words}.", fix="Mend STORAGE_EMULATOR_HOST.")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -148,6 +149,16 @@ def for_connection(error: Exception, asked: Asked) -> BatonError:
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) or "timed out" in words:
         return Transient(f"{asked.uri}: the connection stands still.", fix="Check the network, try again.")
     return Transient(f"{asked.uri}: the connection failed: {words}.", fix="Check the network, try again.")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the system or the other end said, which the libraries wrap several times."""
+    found = error
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+        if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+            found = error
+    return found
 
 
 def _words(text: str) -> tuple[str, str]:

@@ -31,6 +31,9 @@ class FaultyBucket:
     def usage(self) -> Usage:
         return self.inner.usage
 
+    def location(self) -> str | None:
+        return self.inner.location()
+
     def read(self, name: str) -> tuple[bytes, ObjectInfo]:
         return self._call("read", name, lambda: self.inner.read(name))
 

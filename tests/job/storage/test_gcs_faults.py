@@ -265,7 +265,7 @@ def test_a_bucket_that_is_missing_is_named_with_how_to_make_it(cloud: Cloud) -> 
 
 def test_a_server_that_is_not_there_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    with pytest.raises(Transient, match="connection failed"):
+    with pytest.raises(Transient, match="failed: Connection refused"):
         GcsBucket(f"gs://{BUCKET}/runs/x").stat("head.json")
 
 
@@ -373,3 +373,9 @@ def test_a_missing_object_is_missing_after_trouble_too(cloud: Cloud, bucket: Gcs
     cloud.arm("503", verb="download")
     with pytest.raises(NotFound):
         bucket.read("nothing")
+
+
+def test_the_location_of_a_bucket_is_told_where_it_may_be_asked_for(cloud: Cloud, bucket: GcsBucket) -> None:
+    assert bucket.location() == "US"
+    cloud.arm("403", verb="bucket", count=None)
+    assert bucket.location() is None
