@@ -53,7 +53,7 @@ def reward_figure(report: Report) -> Figure:
     if series.spread is not None:
         pairs = list(zip(series.mean, series.spread, strict=True))
         low, high = [m - s for m, s in pairs], [m + s for m, s in pairs]
-        traces += _band(steps, low, high, "--band", "mean ± standard deviation within a group")
+        traces += _band(steps, low, high, "--band", "mean ± standard deviation of the completions")
     if series.low is not None and series.high is not None:
         traces += _band(steps, series.low, series.high, "--envelope", "least and most of the steps at a point")
     of = "mean of a step" if series.low is None else f"mean of {series.rows / len(steps):.0f} steps"
@@ -220,6 +220,7 @@ def _layout(x_title: str, y_title: str, height: int) -> Figure:
         "linecolor": "var(--grid)",
         "tickfont": {"size": 12},
         "automargin": True,
+        "exponentformat": "e",
     }
     return {
         "height": height,
@@ -227,8 +228,8 @@ def _layout(x_title: str, y_title: str, height: int) -> Figure:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--muted)"},
-        "xaxis": {**axis, "title": {"text": x_title, "standoff": 8}},
-        "yaxis": {**axis, "title": {"text": y_title, "standoff": 8}},
+        "xaxis": {**axis, "title": {"text": x_title, "standoff": 8, "font": {"size": 13}}},
+        "yaxis": {**axis, "title": {"text": y_title, "standoff": 8, "font": {"size": 13}}},
         "showlegend": False,
         "legend": {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0, "font": {"size": 12}},
         "hoverlabel": {"bgcolor": "var(--card)", "bordercolor": "var(--grid)", "font": {"color": "var(--ink)"}},

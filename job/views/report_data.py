@@ -12,6 +12,7 @@ from job.run.head import CheckpointRef, Head, Status, read_head
 from job.run.layout import RESULT_MANIFEST
 from job.run.segments import Row, join_metrics, read_rows, row_kind
 from job.run.spec import Input, Spec, SpecModel, read_spec
+from job.settings.tree import Attempt
 from job.storage import Bucket
 from job.views.report_series import Series, make_series
 from job.views.status import AttemptView, RunStatus, read_status
@@ -59,8 +60,8 @@ class Verdict(_View):
     """From the beginning of the first attempt to the last sign of the newest."""
     phases_s: dict[str, float]
     """Seconds by phase of all attempts together."""
-    cost_usd: float | None = None
-    """None: not known. No attempt records a price yet."""
+    cost_usd: float | None
+    """Of the machine while attempts had it; None: not known, no price was set."""
 
 
 class Sample(_View):
@@ -130,6 +131,7 @@ def finished_report(bucket: Bucket, rows: Sequence[Mapping[str, Any]], files: Ma
     run, head = read_status(bucket), read_head(bucket)
     assert head is not None
     ended = {"ended": True, "exit_code": int(ExitCode.FINISHED), "how": "finished", "heard_s": time.time()}
+    ended |= {"last_step": run.durable_step}
     attempts = tuple(a.model_copy(update=ended) if a.number == head.attempt else a for a in run.attempts)
     finished = {"status": Status.FINISHED.value, "at_work": False, "attempts": attempts}
     return make_report(bucket, run.model_copy(update=finished), head, rows, files)
@@ -148,7 +150,7 @@ def make_report(
     evaluations = [row for row in rows if row_kind(row) == "eval"]
     return Report(
         run=run,
-        verdict=judge(run),
+        verdict=judge(run, price_set(spec)),
         reward=make_series("reward", training, "reward_std"),
         evaluation=make_series("eval_reward", evaluations),
         metrics=tuple(filter(None, (make_series(name, training) for name in drawn_names(training)))),
@@ -159,8 +161,8 @@ def make_report(
     )
 
 
-def judge(run: RunStatus) -> Verdict:
-    """Adds up what the attempts told; pure."""
+def judge(run: RunStatus, usd_per_hour: float | None) -> Verdict:
+    """Adds up what the attempts told; pure. `usd_per_hour`: what the machine costs, None where nobody said."""
     endings = [ending(attempt) for attempt in run.attempts]
     phases: dict[str, float] = {}
     for attempt in run.attempts:
@@ -178,7 +180,14 @@ def judge(run: RunStatus) -> Verdict:
         maybe_more_lost=any(not origin.orderly for origin in resumed),
         wall_s=max(map(end_s, begun)) - min(attempt.started_at_s for attempt in begun) if begun else None,
         phases_s=phases,
+        cost_usd=None if usd_per_hour is None else usd_per_hour / 3600 * sum(end_s(a) - a.started_at_s for a in begun),
     )
+
+
+def price_set(spec: Spec | None) -> float | None:
+    """attempt.machine_usd_per_hour of the recipe; the default is some machine's, not this one's, and says nothing."""
+    told = None if spec is None else spec.recipe.get("attempt", {}).get("machine_usd_per_hour")
+    return told if isinstance(told, float) and told != Attempt().machine_usd_per_hour else None
 
 
 def ending(attempt: AttemptView) -> Ending:

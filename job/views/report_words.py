@@ -51,7 +51,10 @@ def page_words(report: Report) -> dict[str, Any]:
         "headline": headline(report),
         "tiles": tiles(report),
         "reward_words": reward_words(report.reward),
-        "attempts": [_attempt(attempt, phases) for attempt in reversed(attempts)],
+        "attempts": [
+            _attempt(attempt, after, phases)
+            for attempt, after in zip(reversed(attempts), [None, *reversed(attempts[1:])], strict=True)
+        ],
         "left_out": sum(attempt.incarnation is not None for attempt in run.attempts) - len(attempts),
         "phases": _phases(report),
         "table_phases": [printable(phase, 30) for phase in phases],
@@ -83,7 +86,8 @@ def headline(report: Report) -> str:
             else (f": reward {number_text(series.end)}")
         )
     interrupted = verdict.preempted + verdict.lost + verdict.failed
-    times = {0: "", 1: " It was interrupted once."}.get(interrupted, f" It was interrupted {interrupted} times.")
+    often = {1: "once", 2: "twice"}.get(interrupted, f"{interrupted} times")
+    times = f" It was interrupted {often}." if interrupted else ""
     return f"{where}{reward}.{times}"
 
 
@@ -113,8 +117,10 @@ def tiles(report: Report) -> list[dict[str, str]]:
     if verdict.wall_s is not None:
         share = verdict.phases_s.get("train", 0.0) / verdict.wall_s if verdict.wall_s > 0 else 0.0
         tile("Time", seconds(verdict.wall_s), f"{min(share, 1.0):.0%} of it training")
-    cost = "not known" if verdict.cost_usd is None else f"${verdict.cost_usd:.2f}"
-    tile("Cost", cost, "" if verdict.cost_usd is not None else "no attempt recorded a price")
+    if verdict.cost_usd is None:
+        tile("Cost", "not known", "nobody said what the machine costs")
+    else:
+        tile("Cost", f"about ${verdict.cost_usd:.2f}", "the machine, while attempts had it")
     return shown
 
 
@@ -185,18 +191,19 @@ def chain(attempts: Sequence[AttemptView]) -> list[dict[str, str]]:
     return links
 
 
-def _attempt(attempt: AttemptView, phases: Sequence[str]) -> dict[str, Any]:
+def _attempt(attempt: AttemptView, after: AttemptView | None, phases: Sequence[str]) -> dict[str, Any]:
+    """A row of the table. `after`: the attempt that went on from it, which knows what was lost with it."""
     where = f"{attempt.kind} on {attempt.host}" if attempt.host else attempt.kind
     machine = ", ".join(value for what, value in attempt.machine.items() if value != "none")
     told = (attempt.phases_s.get(phase) for phase in phases)
-    resumed = attempt.resumed_from
+    resumed = None if after is None else after.resumed_from
     more = resumed is not None and not resumed.orderly
     return {
         "number": f"{attempt.number}" + (f".{attempt.incarnation}" if attempt.incarnation else ""),
         "tone": ENDING_TONES.get(ending(attempt), "warn"),
         "how": attempt.how,
         "steps": f"{attempt.from_step} → {'-' if attempt.last_step is None else attempt.last_step}",
-        "lost": f"{attempt.lost_steps}{' or more' if more else ''}",
+        "lost": "" if resumed is None else f"{resumed.lost_steps}{' or more' if more else ''}",
         "seconds": f"{end_s(attempt) - attempt.started_at_s:.1f}",
         "phases": ["" if spent_s is None else f"{spent_s:.1f}" for spent_s in told],
         "began": _utc(attempt.started_at_s),

@@ -17,11 +17,19 @@ BEGAN_S = 1_790_000_000.0
 PHASES = {"look": 0.1, "import": 4.0, "check": 0.5, "model": 0.4, "train": 30.0}
 
 
-def begin(bucket: Bucket, attempts: int, *, max_steps: int = 100, inputs: Mapping[str, Input] | None = None) -> None:
+def begin(
+    bucket: Bucket,
+    attempts: int,
+    *,
+    max_steps: int = 100,
+    inputs: Mapping[str, Input] | None = None,
+    usd_per_hour: float = 0.36,
+) -> None:
     """Spec and claims of a run."""
     spec = Spec(
         revision=1,
-        recipe={"train": {"max_steps": max_steps, "learning_rate": 3e-4}, "task": "math_qa"},
+        recipe={"train": {"max_steps": max_steps, "learning_rate": 3e-4}, "task": "math_qa"}
+        | {"attempt": {"machine_usd_per_hour": usd_per_hour}},
         inputs=dict(inputs or {}),
         model=SpecModel(name="Qwen/Qwen2.5-1.5B-Instruct", revision="989aa7980e4cf806f80c7fef2b1adb7bc71aa306"),
         fingerprint="f" * 64,

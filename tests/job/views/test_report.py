@@ -45,7 +45,7 @@ def drawn(page: str) -> dict[str, Figure]:
 def test_it_says_how_it_ended_what_the_reward_did_and_what_was_lost(bucket: Bucket) -> None:
     interrupted_run(bucket)
     report = read_report(bucket)
-    assert headline(report) == "Finished after step 100: reward 0.422 → 0.977. It was interrupted 2 times."
+    assert headline(report) == "Finished after step 100: reward 0.422 → 0.977. It was interrupted twice."
     shown = {tile["title"]: (tile["value"], tile["note"]) for tile in tiles(report)}
     assert shown["Reward"] == ("0.422 → 0.977", "mean of the first and of the last 10 steps")
     assert shown["Durable steps"] == ("100", "of 100 wanted")
@@ -54,6 +54,7 @@ def test_it_says_how_it_ended_what_the_reward_did_and_what_was_lost(bucket: Buck
     assert shown["Time"] == ("2 min", "78% of it training")
     assert shown["Cost"][0] == "not known"
     text = said(render(report))
+    assert "killed or lost 0 → 40 6 or more 35.0" in text, "what was lost stands with the attempt that lost it"
     assert "preempted: stopped on SIGTERM" in text
     assert f"baton status {bucket.uri} --verify" in text
     assert report.lineage.checkpoint is not None
@@ -102,6 +103,15 @@ def test_a_run_of_one_step_shows_a_point_and_no_rise(bucket: Bucket) -> None:
     assert headline(report) == "At step 1 of 100: reward 0.325."
     curve = drawn(render(report))["reward"]["data"][-1]
     assert (curve["mode"], curve["x"], curve["y"]) == ("lines+markers", [1], [pytest.approx(1 - 0.7**1.1, abs=1e-6)])
+
+
+def test_the_cost_is_told_where_somebody_said_what_the_machine_costs(bucket: Bucket) -> None:
+    begin(bucket, 2, usd_per_hour=7.2)
+    record(bucket, 1, exit_code=75)
+    record(bucket, 2, exit_code=0)
+    report = read_report(bucket)
+    assert report.verdict.cost_usd == pytest.approx(7.2 * 2 * 35 / 3600)
+    assert {tile["title"]: tile["value"] for tile in tiles(report)}["Cost"] == "about $0.14"
 
 
 def test_where_there_is_no_run_it_says_so(bucket: Bucket) -> None:
