@@ -52,8 +52,8 @@ def page_words(report: Report) -> dict[str, Any]:
         "tiles": tiles(report),
         "reward_words": reward_words(report.reward),
         "attempts": [
-            _attempt(attempt, after, phases)
-            for attempt, after in zip(reversed(attempts), [None, *reversed(attempts[1:])], strict=True)
+            _attempt(attempt, next(iter(attempts[i + 1 :]), None), phases)
+            for i, attempt in reversed([*enumerate(attempts)])
         ],
         "left_out": sum(attempt.incarnation is not None for attempt in run.attempts) - len(attempts),
         "phases": _phases(report),

@@ -7,12 +7,14 @@ import base64
 import itertools
 import json
 import os
+import select
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PATIENCE_S = 60.0  # for one word of the browser
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -97,6 +99,9 @@ class Page:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._received:
+            assert select.select([self._reading], [], [], PATIENCE_S)[0], (
+                "the browser, or what was waited for in it, hangs"
+            )
             data = os.read(self._reading, 1 << 20)
             assert data, "the browser is gone"
             self._received += data

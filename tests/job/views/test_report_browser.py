@@ -55,12 +55,18 @@ def test_it_asks_for_nothing_but_itself(page: Page, story: Path) -> None:
 
 def test_its_colours_follow_the_reader_while_it_is_open(page: Page, story: Path) -> None:
     page.open(story, dark=False)
-    look = """[getComputedStyle(document.body.parentElement).backgroundColor,
+    look = """[getComputedStyle(document.documentElement).backgroundColor,
                document.querySelector("#reward .xtick text").style.fill]"""
     light = page.evaluate(look)
+    assert light == ["rgb(251, 250, 248)", "rgb(92, 99, 110)"]
     page.look(dark=True)
-    dark = page.evaluate(f"new Promise((done) => requestAnimationFrame(() => setTimeout(() => done({look}))))")
-    assert all(before != after for before, after in zip(light, dark, strict=True)), (light, dark)
+    page.evaluate(
+        f"""new Promise((done) => {{
+              const wait = () => {look}[1] !== "{light[1]}" ? done() : requestAnimationFrame(wait);
+              wait();
+            }})"""
+    )
+    assert page.evaluate(look) == ["rgb(22, 24, 28)", "rgb(162, 168, 178)"]
 
 
 def test_the_words_beside_the_charts_can_be_read_without_pointing_at_them(page: Page, story: Path) -> None:
