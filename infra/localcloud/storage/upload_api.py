@@ -142,9 +142,15 @@ def _content_range(request: Request) -> tuple[int | None, int | None, int | None
     match = CONTENT_RANGE.fullmatch(text)
     if match is None:
         raise bad_request(f"Failed to parse Content-Range header: {text}")
-    first, last, size = match.groups()
-    size_bytes = None if size == "*" else int(size)
-    return (None, None, size_bytes) if first is None else (int(first), int(last) + 1, size_bytes)
+    size_bytes = None if match[3] == "*" else int(match[3])
+    if match[1] is None:
+        return None, None, size_bytes
+    first, end = int(match[1]), int(match[2]) + 1
+    if first >= end or (size_bytes is not None and end > size_bytes):
+        raise bad_request(f"Failed to parse Content-Range header: {text}")
+    if not request.body.chunked and request.body.left != end - first:
+        raise bad_request(f"The body has {request.body.left} bytes, its Content-Range says {text}.")
+    return first, end, size_bytes
 
 
 def _read_first_part(request: Request) -> dict[str, Any]:
