@@ -67,7 +67,7 @@ class Uploader:
         self._bucket, self._owner, self._table, self._policy = bucket, owner, table, policy
         self._journal, self._on_change = journal, on_change
         self._stopping = threading.Event()
-        self._final: Callable[[], None] = lambda: None
+        self._final_status: Status | None = None
         self._give_up_s: Callable[[], float] = lambda: math.inf
         self._upload_s: deque[float] = deque(maxlen=5)
         self._next_s = 0.0
@@ -86,11 +86,7 @@ class Uploader:
         after every try, because a notice may come meanwhile.
         """
 
-        def final() -> None:
-            if status is not None:
-                self._owner.publish(status=status)
-
-        self._final, self._give_up_s = final, give_up_s
+        self._final_status, self._give_up_s = status, give_up_s
         self._stopping.set()
         with self._table.changed:
             self._table.changed.notify_all()
@@ -120,7 +116,7 @@ class Uploader:
                 if not self._stopping.is_set():
                     self._retry(self._upload_newest)
             self._retry(self._upload_newest)
-            self._retry(self._final)
+            self._retry(self._publish_final_status)
         except BaseException as error:  # handed to the main thread, which ends the attempt with it
             self.error = error
         self.done = True
@@ -174,7 +170,7 @@ class Uploader:
             )
             # Rows first: whoever reads head finds every row up to the step that it names.
             self._journal.flush_metrics()
-            dropped = self._owner.publish(checkpoint=ref, kept=kept)
+            dropped = self._owner.publish(checkpoint=ref, kept=kept, status=self._status_with(snapshot, scored))
             snapshot.durable = scored
         finally:
             self._table.end_writing()
@@ -199,6 +195,16 @@ class Uploader:
         self._journal.flush_if_due()
         self._on_change()
         delete_dropped(self._bucket, dropped)
+
+    def _status_with(self, snapshot: Snapshot, scored: tuple[ScoredBatch, ...]) -> Status | None:
+        """What head gets together with this snapshot: where it is the last one, one write of head says both."""
+        if self._stopping.is_set() and self._table.newest is snapshot and snapshot.scored == scored:
+            return self._final_status
+        return None
+
+    def _publish_final_status(self) -> None:
+        if self._final_status not in (None, self._owner.head.status):
+            self._owner.publish(status=self._final_status)
 
     def _save(self, snapshot: Snapshot, scored: tuple[ScoredBatch, ...]) -> CheckpointRef:
         # It costs too much at every step.

@@ -60,3 +60,18 @@ def test_a_notice_that_comes_during_the_last_flush_ends_the_wait(faulty: FaultyB
     assert changed.wait(LIMIT_S)
     assert uploader.done
     assert isinstance(uploader.error, Transient)
+
+
+def test_the_last_snapshot_and_how_the_attempt_ends_are_one_write_of_head(faulty: FaultyBucket) -> None:
+    uploader, changed = uploader_with_a_snapshot(faulty)
+    uploader.stop(status=Status.RELEASED, give_up_s=lambda: math.inf)
+    before = faulty.calls.count(("write", "head.json"))
+    uploader.start()
+    while not uploader.done:
+        assert changed.wait(LIMIT_S)
+        changed.clear()
+    assert faulty.calls.count(("write", "head.json")) == before + 1
+    head = read_head(faulty)
+    assert head is not None
+    assert head.checkpoint is not None
+    assert (head.status, head.checkpoint.step) == (Status.RELEASED, 1)
