@@ -43,7 +43,6 @@ PHASES = {
 }
 """Where storage fails: objects, and what is done to them."""
 KINDS = ["503", "429", "408", "cut", "lost_reply", "corrupt", "slow", "stall"]
-SECOND = {"BATON_TEST_CHECKPOINTS_BEFORE": "1"}
 CORE_KINDS = ["lost_reply"]
 
 
@@ -70,7 +69,7 @@ def test_an_attempt_killed_at_a_place_is_gone_on_with(
 ) -> None:
     if place == "restore":
         assert cloud_run.kill_at("mid_accumulation", signal.SIGTERM) == 75
-    code = cloud_run.kill_at(place, number, env=SECOND)
+    code = cloud_run.kill_at(place, number)
     assert code == (75 if number == signal.SIGTERM else -signal.SIGKILL)
     assert cloud_run.finish() == reference
 
@@ -88,7 +87,7 @@ def test_faults_of_one_kind_in_every_phase_change_nothing(
     for objects_glob, verb in fitting.values():
         more = {"stall": {"delay_s": 1.0}, "slow": {"delay_s": 0.3}, "cut": {"after_bytes": 5}}.get(kind, {})
         storage.faults.arm(kind, object=f"{prefix}/{objects_glob}", verb=verb, count=2, **more)
-    assert cloud_run.kill_at("upload", signal.SIGKILL, env=SECOND) == -signal.SIGKILL
+    assert cloud_run.kill_at("upload", signal.SIGKILL) == -signal.SIGKILL
     assert cloud_run.finish() == reference
     assert storage.faults.armed() == [], "a fault that never happened proves nothing"
 
@@ -110,7 +109,7 @@ def test_a_trainer_that_crashes_goes_on_from_memory_while_storage_fails(
 
 @pytest.mark.parametrize("place", core_or_long(["upload", "head_write"], ["head_write"]))
 def test_a_zombie_that_wakes_late_is_fenced_and_changes_nothing(cloud_run: Run, reference: str, place: str) -> None:
-    zombie = cloud_run.start_at(place, env=SECOND)
+    zombie = cloud_run.start_at(place)
     zombie.kill_group(signal.SIGSTOP)
     assert cloud_run.finish() == reference
     before = {name: digest for name, digest in objects(cloud_run).items() if not name.startswith("attempts/0001/")}
