@@ -200,7 +200,7 @@ class Attempt:
         checkpoint = owner.head.checkpoint
         assert checkpoint is not None
         assert checkpoint.step == finished["step"]
-        self.loop.call(lambda: publish_result(self.bucket, folder, checkpoint, self.voice.say), heed="immediate")
+        self.loop.call(lambda: publish_result(self.bucket, owner, folder, checkpoint, self.voice.say), heed="immediate")
         self.loop.call(lambda: owner.publish(status=Status.FINISHED), heed="immediate")
         self.voice.say(f"finished after step {finished['step']}: {self.bucket.uri}/result")
 

@@ -6,32 +6,31 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from job.checkpoint.manifest import ManifestFile, Parent, ResultManifest
-from job.run.head import CheckpointRef
+from job.run.head import CheckpointRef, Owner
 from job.run.layout import RESULT, RESULT_MANIFEST
 from job.run.segments import join_metrics, read_rows
-from job.storage import Bucket, Buffer
+from job.storage import Bucket, Buffer, PreconditionFailed
 from job.views.report import render
 from job.views.report_data import finished_report
 
 BLOCK_BYTES = 1 << 20
 
 
-def publish_result(bucket: Bucket, folder: Path, checkpoint: CheckpointRef, say: Callable[[str], None]) -> list[str]:
+def publish_result(
+    bucket: Bucket, owner: Owner, folder: Path, checkpoint: CheckpointRef, say: Callable[[str], None]
+) -> list[str]:
     """Writes result/ from the trainer's files and the run's rows, its MANIFEST last. Returns the names written.
 
     Safe to repeat: every attempt that gets here derives the same model and metrics from the checkpoint that head
-    names. `say` takes a line for people.
+    names. `say` takes a line for people. Raises Fenced when a newer attempt owns the run: nothing of it was changed.
     """
     files: dict[str, ManifestFile] = {}
 
-    def write(name: str, data: Iterable[Buffer]) -> None:
-        digest = hashlib.sha256()
-        info = bucket.write(f"{RESULT}/{name}", _hashed(data, digest))
-        assert info.crc32c is not None
-        files[name] = ManifestFile(size_bytes=info.size_bytes, crc32c=info.crc32c, sha256=digest.hexdigest())
+    def write(name: str, data: Iterable[Buffer] | Path) -> None:
+        files[name] = _write(bucket, owner, f"{RESULT}/{name}", data)
 
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        write(path.relative_to(folder).as_posix(), _blocks(path))
+        write(path.relative_to(folder).as_posix(), path)
     rows = join_metrics(read_rows(bucket, "metrics"), checkpoint.step)
     write("metrics.jsonl", ["".join(json.dumps(row) + "\n" for row in rows).encode()])
     try:
@@ -42,8 +41,26 @@ def publish_result(bucket: Bucket, folder: Path, checkpoint: CheckpointRef, say:
         write("report.html", [page.encode()])
     parent = Parent(folder=checkpoint.folder, manifest_sha256=checkpoint.manifest_sha256)
     manifest = ResultManifest(step=checkpoint.step, checkpoint=parent, files=files)
-    bucket.write(RESULT_MANIFEST, manifest.to_bytes())
+    _write(bucket, owner, RESULT_MANIFEST, [manifest.to_bytes()])
     return [*(f"{RESULT}/{name}" for name in files), RESULT_MANIFEST]
+
+
+def _write(bucket: Bucket, owner: Owner, name: str, data: Iterable[Buffer] | Path) -> ManifestFile:
+    """Writes over what was there before this attempt was known to own the run, and over nothing newer.
+
+    Raises Fenced. An attempt that was frozen here and wakes when the run is finished changes nothing.
+    """
+    while True:
+        before = bucket.stat(name)
+        owner.confirm()  # after the look: whatever a newer owner writes has another generation
+        digest = hashlib.sha256()
+        blocks = _blocks(data) if isinstance(data, Path) else data
+        try:
+            info = bucket.write(name, _hashed(blocks, digest), if_generation=0 if before is None else before.generation)
+        except PreconditionFailed:
+            continue
+        assert info.crc32c is not None
+        return ManifestFile(size_bytes=info.size_bytes, crc32c=info.crc32c, sha256=digest.hexdigest())
 
 
 def _blocks(path: Path) -> Iterator[Buffer]:

@@ -162,6 +162,13 @@ class Owner:
             stays = {ref.folder for ref in kept} | set(quarantined)
             return tuple(ref for ref in held if ref.folder not in stays)
 
+    def confirm(self) -> None:
+        """Looks whether head is still this owner's. Raises Fenced."""
+        with self._publishing:
+            found = transient_retry()(Head.read, self._bucket, HEAD)
+            if found is None or found[0].owner != self.head.owner:
+                raise self._fenced(None if found is None else found[0])
+
     def _write(self, head: Head) -> None:
         """Swaps head, however often replies are lost. Raises Fenced."""
 
@@ -187,8 +194,11 @@ class Owner:
             self._uncertain.discard(found[0].write_id)
             self._generation = found[1].generation
             return 0
-        owner = "nobody" if found is None else f"attempt {found[0].attempt}.{found[0].incarnation}"
-        raise Fenced(
+        raise self._fenced(None if found is None else found[0])
+
+    def _fenced(self, newer: Head | None) -> Fenced:
+        owner = "nobody" if newer is None else f"attempt {newer.attempt}.{newer.incarnation}"
+        return Fenced(
             f"{owner} owns {self._bucket.uri}; this is attempt {self.head.attempt}.{self.head.incarnation}.",
             fix="Nothing was changed, nothing is to be done: the other attempt goes on.",
         )

@@ -37,7 +37,7 @@ def finished(tmp_path: Path) -> Bucket:
     owner.publish(checkpoint=newest, kept=(newest, first))
     (tmp_path / "result/adapter").mkdir(parents=True)
     (tmp_path / "result/adapter/adapter_model.safetensors").write_bytes(b"weights" * 1000)
-    publish_result(bucket, tmp_path / "result", newest, say=lambda line: pytest.fail(line))
+    publish_result(bucket, owner, tmp_path / "result", newest, say=lambda line: pytest.fail(line))
     owner.publish(status=Status.FINISHED)
     return bucket
 
