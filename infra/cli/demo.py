@@ -67,6 +67,7 @@ def render(outcome: Outcome) -> RenderableType:
         + ("" if outcome.rise >= RISE else f"; it should have risen by {RISE}"),
         f"time: {outcome.killed_s:.0f} s with both kills, {outcome.untouched_s:.0f} s without",
         f"look again: baton status {outcome.killed.uri}",
+        f"its report, for a browser: {outcome.killed.uri}/result/report.html",
     ]
     caption = "reward by step (mean of 5); a line where an attempt was killed and the next one went on"
     tables = attempts_table(outcome), phases_table(outcome)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from job.checkpoint.manifest import ManifestFile, Parent, ResultManifest
+from job.errors import Transient
 from job.run.head import CheckpointRef, Owner
 from job.run.layout import RESULT, RESULT_MANIFEST
 from job.run.segments import join_metrics, read_rows
@@ -35,8 +36,10 @@ def publish_result(
     write("metrics.jsonl", ["".join(json.dumps(row) + "\n" for row in rows).encode()])
     try:
         page = render(finished_report(bucket, rows, files))
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a bug there; the model is what counts
-        say(f"warning: no report was made ({type(error).__name__}: {error}); try: baton report {bucket.uri}")
+    except Transient:  # the bucket is out of reach for the result too
+        raise
+    except Exception as error:  # a damaged record of an old attempt, or a bug there: the model is what counts
+        say(f"warning: result/ has no report ({type(error).__name__}: {error})")
     else:
         write("report.html", [page.encode()])
     parent = Parent(folder=checkpoint.folder, manifest_sha256=checkpoint.manifest_sha256)
