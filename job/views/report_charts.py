@@ -5,7 +5,7 @@ plotly reads a little HTML in its texts, so text of a run is escaped here, altho
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.views.report_data import Ending, Report, end_s, ending
 from job.views.report_series import Series, smooth
@@ -16,14 +16,28 @@ Figure = dict[str, Any]
 
 MOST_ATTEMPTS = 300
 """Newest ones that are drawn and listed."""
-MOST_WORDY_RULES, MOST_RULES_WITH_NUMBER = 6, 30
-MOST_LABELLED_ATTEMPTS = 40
+MOST_WORDY_RULES, MOST_RULES_WITH_NUMBER = 3, 30
+RUG_FROM = 0.94
+"""Where rules begin, of the height, once there are so many that whole ones would cover the curve."""
+MOST_ROWS = 40
+"""Attempts that have a row each on one time axis; more of them are columns side by side."""
 PHASES = ("train", "evaluation", "import", "check", "model", "look", "restore", "claim", "flush", "result")
 """Those that have a colour of their own, which styles.css knows by their place; others share one."""
 OTHER, UNTOLD = "other", "not recorded"
 UNTOLD_LEAST_S = 0.5
 RULE_COLOURS: dict[Ending, str] = {"preempted": "--amber", "lost": "--red", "failed": "--red"}
 END_SYMBOLS: dict[Ending, str] = {"finished": "circle", "preempted": "diamond", "lost": "x", "failed": "square"}
+
+
+class Span(NamedTuple):
+    """A phase of an attempt."""
+
+    attempt: int
+    from_s: float
+    """Seconds since the epoch."""
+    spent_s: float
+    told: str
+    """The phase's own name, harmless in plotly."""
 
 
 def figures(report: Report) -> dict[str, Figure]:
@@ -33,7 +47,7 @@ def figures(report: Report) -> dict[str, Figure]:
         drawn["reward"] = reward_figure(report)
     attempts = begun_attempts(report)
     if attempts:
-        drawn["timeline"] = timeline_figure(attempts)
+        drawn["timeline"] = (timeline_figure if len(attempts) <= MOST_ROWS else columns_figure)(attempts)
     for number, series in enumerate(report.metrics):
         drawn[f"metric-{number}"] = metric_figure(series)
     return drawn
@@ -74,40 +88,39 @@ def timeline_figure(attempts: Sequence[AttemptView]) -> Figure:
     """One row per attempt, on one time axis: its phases end to end, then how it ended."""
     begin_s = min(attempt.started_at_s for attempt in attempts)
     unit, unit_s = _time_unit(max(map(end_s, attempts)) - begin_s)
-    few = len(attempts) <= MOST_LABELLED_ATTEMPTS
-    bars: dict[str, list[tuple[int, float, float, str]]] = {}
-    for attempt in attempts:
-        at_s = attempt.started_at_s - begin_s
-        for phase, spent_s in _spans(attempt):
-            group = phase if phase in (*PHASES, UNTOLD) else OTHER
-            told = escape(printable(phase, 40))
-            bars.setdefault(group, []).append((attempt.number, at_s / unit_s, spent_s / unit_s, told))
-            at_s += spent_s
-    order = [group for group in (*PHASES, OTHER, UNTOLD) if group in bars]
-    traces: list[Figure] = [
+    traces = [
         {
-            "type": "bar",
+            **_bars(group, spans, f"attempt %{{y}}: %{{text}} %{{x:.3~g}} {unit}<extra></extra>"),
             "orientation": "h",
-            "name": group,
-            "y": [number for number, _, _, _ in bars[group]],
-            "base": [_short(base) for _, base, _, _ in bars[group]],
-            "x": [_short(width) for _, _, width, _ in bars[group]],
-            "text": [told for _, _, _, told in bars[group]],
-            "textposition": "none",
-            "hovertemplate": f"attempt %{{y}}: %{{text}} %{{x:.3~g}} {unit}<extra></extra>",
-            "marker": {"color": f"var(--phase-{phase_class(group)})", "line": {"width": 0}},
-            "width": 0.72,
+            "y": [span.attempt for span in spans],
+            "base": [_short((span.from_s - begin_s) / unit_s) for span in spans],
+            "x": [_short(span.spent_s / unit_s) for span in spans],
         }
-        for group in order
+        for group, spans in _grouped(attempts).items()
     ]
-    traces.append(_ends(attempts, begin_s, unit_s, few))
-    layout = _layout(f"{unit} since the run began", "attempt", max(120, 70 + len(attempts) * (30 if few else 5)))
+    traces.append(_ends(attempts, begin_s, unit_s))
+    layout = _layout(f"{unit} since the run began", "attempt", max(120, 70 + 30 * len(attempts)))
     numbers = [attempt.number for attempt in attempts]
-    layout["yaxis"] |= {"range": [numbers[-1] + 0.6, numbers[0] - 0.6], "showgrid": False, "fixedrange": True}
-    if few:
-        layout["yaxis"] |= {"tickmode": "array", "tickvals": numbers, "ticktext": [str(n) for n in numbers]}
+    ticks = {"tickmode": "array", "tickvals": numbers, "ticktext": [str(number) for number in numbers]}
+    layout["yaxis"] |= {"range": [len(numbers) - 0.4, -0.6], "showgrid": False, "fixedrange": True, "type": "category"}
+    layout["yaxis"] |= ticks | {"categoryorder": "array", "categoryarray": numbers}
     layout |= {"barmode": "overlay", "hovermode": "closest"}
-    layout["margin"]["r"] = 84 if few else 16  # room for how it ended, in words
+    layout["margin"]["r"] = 84  # room for how it ended, in words
+    return {"data": traces, "layout": layout}
+
+
+def columns_figure(attempts: Sequence[AttemptView]) -> Figure:
+    """Of many attempts: a column each, side by side, as high as the attempt was long, its phases stacked."""
+    unit, unit_s = _time_unit(max(end_s(attempt) - attempt.started_at_s for attempt in attempts))
+    traces = [
+        {
+            **_bars(group, spans, f"attempt %{{x}}: %{{text}} %{{y:.3~g}} {unit}<extra></extra>"),
+            "x": [span.attempt for span in spans],
+            "y": [_short(span.spent_s / unit_s) for span in spans],
+        }
+        for group, spans in _grouped(attempts).items()
+    ]
+    layout = _layout("attempt", f"{unit} of the attempt", 320) | {"barmode": "stack", "hovermode": "closest"}
     return {"data": traces, "layout": layout}
 
 
@@ -137,26 +150,45 @@ def phase_class(phase: str) -> str:
     return str(PHASES.index(phase)) if phase in PHASES else "other"
 
 
-def _spans(attempt: AttemptView) -> list[tuple[str, float]]:
-    """Its phases, and what it lived beyond what it told of them."""
-    spans = list(attempt.phases_s.items())
-    untold_s = end_s(attempt) - attempt.started_at_s - sum(attempt.phases_s.values())
-    return [*spans, (UNTOLD, untold_s)] if untold_s >= UNTOLD_LEAST_S else spans
+def _grouped(attempts: Sequence[AttemptView]) -> dict[str, list[Span]]:
+    """The spans of all attempts by phase, in the order in which the legend names the phases."""
+    found: dict[str, list[Span]] = {group: [] for group in (*PHASES, OTHER, UNTOLD)}
+    for attempt in attempts:
+        at_s = attempt.started_at_s
+        untold_s = end_s(attempt) - at_s - sum(attempt.phases_s.values())
+        untold = [(UNTOLD, untold_s)] if untold_s >= UNTOLD_LEAST_S else []
+        for phase, spent_s in [*attempt.phases_s.items(), *untold]:
+            group = phase if phase in found else OTHER
+            found[group].append(Span(attempt.number, at_s, spent_s, escape(printable(phase, 40))))
+            at_s += spent_s
+    return {group: spans for group, spans in found.items() if spans}
 
 
-def _ends(attempts: Sequence[AttemptView], begin_s: float, unit_s: float, few: bool) -> Figure:
-    """A mark where each attempt ended, with the word where there is room."""
+def _bars(group: str, spans: Sequence[Span], hover: str) -> Figure:
+    return {
+        "type": "bar",
+        "name": group,
+        "text": [span.told for span in spans],
+        "textposition": "none",
+        "hovertemplate": hover,
+        "marker": {"color": f"var(--phase-{phase_class(group)})", "line": {"width": 0}},
+        "width": 0.72,
+    }
+
+
+def _ends(attempts: Sequence[AttemptView], begin_s: float, unit_s: float) -> Figure:
+    """A mark where each attempt ended, with the word."""
     endings = [ending(attempt) for attempt in attempts]
     return {
         "type": "scatter",
-        "mode": "markers+text" if few else "markers",
+        "mode": "markers+text",
         "x": [_short((end_s(attempt) - begin_s) / unit_s) for attempt in attempts],
         "y": [attempt.number for attempt in attempts],
         "text": [f" {how}" for how in endings],
         "textposition": "middle right",
         "textfont": {"size": 12, "color": "var(--ink)"},
         "marker": {
-            "size": 8 if few else 4,
+            "size": 8,
             "symbol": [END_SYMBOLS.get(how, "triangle-right") for how in endings],
             "color": [f"var({RULE_COLOURS.get(how, '--green')})" for how in endings],
         },
@@ -176,17 +208,19 @@ def _rules(attempts: Sequence[AttemptView]) -> tuple[list[Figure], list[Figure]]
             found.append((attempt, step, 0 if after is None else after.lost_steps))
     shapes: list[Figure] = []
     annotations: list[Figure] = []
+    few = len(found) <= MOST_RULES_WITH_NUMBER
     across = {"yref": "paper", "y0": 0, "y1": 1}
+    along = across | {"y0": 0 if few else RUG_FROM}
     for attempt, step, lost_steps in found:
         how = ending(attempt)
         colour = f"var({RULE_COLOURS[how]})"
         if lost_steps:
             lost = {"type": "rect", "x0": step, "x1": step + lost_steps, "fillcolor": colour, "opacity": 0.15}
             shapes.append({**across, **lost, "line": {"width": 0}, "layer": "below"})
-        line = {"color": colour, "width": 1.5 if len(found) <= MOST_RULES_WITH_NUMBER else 0.5, "dash": "dot"}
-        shapes.append({**across, "type": "line", "x0": step, "x1": step, "line": line})
-        if len(found) <= MOST_RULES_WITH_NUMBER:
-            word = f"{attempt.number} {how}" if len(found) <= MOST_WORDY_RULES else f"{attempt.number}"
+        line = {"color": colour, "width": 1.5 if few else 1, "dash": "dot" if few else "solid"}
+        shapes.append({**along, "type": "line", "x0": step, "x1": step, "line": line})
+        if few:
+            word = f"attempt {attempt.number} {how}" if len(found) <= MOST_WORDY_RULES else f"{attempt.number}"
             label = {"text": word, "font": {"size": 12, "color": colour}, "showarrow": False}
             place = {"x": step, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "center"}
             annotations.append({**label, **place})
@@ -220,7 +254,6 @@ def _layout(x_title: str, y_title: str, height: int) -> Figure:
         "linecolor": "var(--grid)",
         "tickfont": {"size": 12},
         "automargin": True,
-        "exponentformat": "e",
     }
     return {
         "height": height,
@@ -228,8 +261,13 @@ def _layout(x_title: str, y_title: str, height: int) -> Figure:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--muted)"},
-        "xaxis": {**axis, "title": {"text": x_title, "standoff": 8, "font": {"size": 13}}},
-        "yaxis": {**axis, "title": {"text": y_title, "standoff": 8, "font": {"size": 13}}},
+        "xaxis": {
+            **axis,
+            "exponentformat": "none",
+            "separatethousands": True,
+            "title": {"text": x_title, "standoff": 8, "font": {"size": 13}},
+        },
+        "yaxis": {**axis, "exponentformat": "e", "title": {"text": y_title, "standoff": 8, "font": {"size": 13}}},
         "showlegend": False,
         "legend": {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0, "font": {"size": 12}},
         "hoverlabel": {"bgcolor": "var(--card)", "bordercolor": "var(--grid)", "font": {"color": "var(--ink)"}},

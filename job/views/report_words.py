@@ -81,9 +81,9 @@ def headline(report: Report) -> str:
     if (series := report.reward) is not None:
         moved = series.rows > 1
         reward = (
-            f": reward {number_text(series.start)} → {number_text(series.end)}"
+            f": reward {_reward(series.start)} → {_reward(series.end)}"
             if moved
-            else (f": reward {number_text(series.end)}")
+            else (f": reward {_reward(series.end)}")
         )
     interrupted = verdict.preempted + verdict.lost + verdict.failed
     often = {1: "once", 2: "twice"}.get(interrupted, f"{interrupted} times")
@@ -102,10 +102,10 @@ def tiles(report: Report) -> list[dict[str, str]]:
     if series is None:
         tile("Reward", "-", "no step is durable yet")
     elif series.rows == 1:
-        tile("Reward", number_text(series.end), "one step")
+        tile("Reward", _reward(series.end), "one step")
     else:
         of = f"mean of the first and of the last {series.ends_rows} steps" if series.ends_rows > 1 else "first, last"
-        tile("Reward", f"{number_text(series.start)} → {number_text(series.end)}", of)
+        tile("Reward", f"{_reward(series.start)} → {_reward(series.end)}", of)
     of_steps = "" if report.run.max_steps is None else f"of {report.run.max_steps} wanted"
     tile("Durable steps", f"{verdict.steps}", of_steps)
     kinds = (("preempted", verdict.preempted), ("killed or lost", verdict.lost), ("failed", verdict.failed))
@@ -129,9 +129,9 @@ def reward_words(series: Series | None) -> str:
     if series is None:
         return ""
     if series.rows == 1:
-        return f"One step: {number_text(series.end)}."
+        return f"One step: {_reward(series.end)}."
     mean = "" if series.ends_rows == 1 else f" (means of {series.ends_rows} steps)"
-    return f"From {number_text(series.start)} to {number_text(series.end)}{mean} over {series.rows} steps."
+    return f"From {_reward(series.start)} to {_reward(series.end)}{mean} over {series.rows} steps."
 
 
 def title(name: str) -> str:
@@ -189,6 +189,11 @@ def chain(attempts: Sequence[AttemptView]) -> list[dict[str, str]]:
                 }
             )
     return links
+
+
+def _reward(value: float) -> str:
+    """Two digits after the point where they say enough: its steps' spread is larger than the third."""
+    return f"{value:.2f}" if value == 0 or 0.01 <= abs(value) < 1000 else number_text(value)
 
 
 def _attempt(attempt: AttemptView, after: AttemptView | None, phases: Sequence[str]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_it_names_every_file_and_the_checkpoint_that_it_derives_from(bucket: Buc
 
 def test_the_report_says_that_the_run_is_finished_before_head_does(bucket: Bucket, owner: Owner, model: Path) -> None:
     publish_result(bucket, owner, model, newest(owner), refuse_to_speak)
-    assert "Finished after step 2: reward 0.5 → 1." in bucket.read("result/report.html")[0].decode()
+    assert "Finished after step 2: reward 0.50 → 1.00." in bucket.read("result/report.html")[0].decode()
 
 
 def test_a_report_that_cannot_be_made_is_said_and_keeps_nothing_back(bucket: Bucket, owner: Owner, model: Path) -> None:

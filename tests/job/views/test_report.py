@@ -45,9 +45,9 @@ def drawn(page: str) -> dict[str, Figure]:
 def test_it_says_how_it_ended_what_the_reward_did_and_what_was_lost(bucket: Bucket) -> None:
     interrupted_run(bucket)
     report = read_report(bucket)
-    assert headline(report) == "Finished after step 100: reward 0.422 → 0.977. It was interrupted twice."
+    assert headline(report) == "Finished after step 100: reward 0.42 → 0.98. It was interrupted twice."
     shown = {tile["title"]: (tile["value"], tile["note"]) for tile in tiles(report)}
-    assert shown["Reward"] == ("0.422 → 0.977", "mean of the first and of the last 10 steps")
+    assert shown["Reward"] == ("0.42 → 0.98", "mean of the first and of the last 10 steps")
     assert shown["Durable steps"] == ("100", "of 100 wanted")
     assert shown["Interruptions"] == ("2", "1 preempted, 1 killed or lost; 3 attempts")
     assert shown["Steps lost"] == ("6", "or more: who is killed cannot tell of the last")
@@ -67,7 +67,7 @@ def test_a_rule_stands_at_each_interruption_and_a_strip_over_the_steps_that_were
     rules = [shape["x0"] for shape in layout["shapes"] if shape["type"] == "line"]
     strips = [(shape["x0"], shape["x1"]) for shape in layout["shapes"] if shape["type"] == "rect"]
     assert (rules, strips) == ([40, 70], [(40, 46)])
-    assert [label["text"] for label in layout["annotations"]] == ["1 lost", "2 preempted"]
+    assert [label["text"] for label in layout["annotations"]] == ["attempt 1 lost", "attempt 2 preempted"]
 
 
 def test_the_timeline_puts_every_phase_of_every_attempt_on_one_axis(bucket: Bucket) -> None:
@@ -100,7 +100,7 @@ def test_a_run_of_one_step_shows_a_point_and_no_rise(bucket: Bucket) -> None:
     record(bucket, 1)
     rows(bucket, 1, "metrics", [metric(1)])
     report = read_report(bucket)
-    assert headline(report) == "At step 1 of 100: reward 0.325."
+    assert headline(report) == "At step 1 of 100: reward 0.32."
     curve = drawn(render(report))["reward"]["data"][-1]
     assert (curve["mode"], curve["x"], curve["y"]) == ("lines+markers", [1], [pytest.approx(1 - 0.7**1.1, abs=1e-6)])
 
@@ -134,6 +134,8 @@ def test_100_000_steps_and_300_attempts_make_a_page_of_less_than_6_mb(bucket: Bu
     shown = drawn(page)
     assert all(len(trace["x"]) <= MOST_POINTS for name in ("reward", "metric-0") for trace in shown[name]["data"])
     assert shown["reward"]["layout"]["annotations"] == [], "300 numbers would cover each other"
+    assert {trace["type"] for trace in shown["timeline"]["data"]} == {"bar"}
+    assert shown["timeline"]["layout"]["barmode"] == "stack", "300 rows would be a staircase of specks"
     assert len(shown["reward"]["layout"]["shapes"]) == 299, "the newest is not over"
     assert said(page).count("x" * 100) == 150
 

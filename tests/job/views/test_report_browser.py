@@ -72,7 +72,9 @@ def test_its_colours_follow_the_reader_while_it_is_open(page: Page, story: Path)
 def test_the_words_beside_the_charts_can_be_read_without_pointing_at_them(page: Page, story: Path) -> None:
     page.open(story)
     texts = "[...document.querySelectorAll('{0} text')].map((text) => text.textContent.trim())"
-    assert {"1 lost", "2 preempted", "optimizer step", "trend"} <= set(page.evaluate(texts.format("#reward")))
+    assert {"attempt 1 lost", "attempt 2 preempted", "optimizer step", "trend"} <= set(
+        page.evaluate(texts.format("#reward"))
+    )
     assert {"lost", "preempted", "finished", "1", "2", "3"} <= set(page.evaluate(texts.format("#timeline")))
 
 
