@@ -5,9 +5,10 @@ import secrets
 from collections.abc import Iterator, Mapping
 
 from job.checkpoint.manifest import Manifest, ManifestFile, Parent
+from job.errors import Transient
 from job.run.head import CheckpointRef
 from job.run.layout import MANIFEST, checkpoint_folder
-from job.storage import Bucket, Buffer, Data
+from job.storage import Bucket, Buffer, Data, ObjectInfo, PreconditionFailed
 from job.storage.chunks import chunks
 
 NONCE_BYTES = 4
@@ -67,7 +68,7 @@ def _write_files(bucket: Bucket, folder: str, files: Mapping[str, Data], sha256:
     written = {}
     for name, data in files.items():
         digest = hashlib.sha256() if sha256 else None
-        info = bucket.write(f"{folder}/{name}", data if digest is None else _hashed(data, digest), if_generation=0)
+        info = _create(bucket, f"{folder}/{name}", data if digest is None else _hashed(data, digest))
         assert info.crc32c is not None
         written[name] = ManifestFile(
             size_bytes=info.size_bytes, crc32c=info.crc32c, sha256=digest.hexdigest() if digest else None
@@ -78,9 +79,17 @@ def _write_files(bucket: Bucket, folder: str, files: Mapping[str, Data], sha256:
 def _write_manifest(bucket: Bucket, folder: str, manifest: Manifest) -> tuple[int, str]:
     """(crc32c, sha256) of what is written."""
     data = manifest.to_bytes()
-    crc = bucket.write(f"{folder}/{MANIFEST}", data, if_generation=0).crc32c
+    crc = _create(bucket, f"{folder}/{MANIFEST}", data).crc32c
     assert crc is not None
     return crc, hashlib.sha256(data).hexdigest()
+
+
+def _create(bucket: Bucket, name: str, data: Data) -> ObjectInfo:
+    try:
+        return bucket.write(name, data, if_generation=0)
+    except PreconditionFailed:
+        # Nobody else uses the folder: the network has doubled the request, and answered the second.
+        raise Transient(f"{bucket.uri}/{name} was there before it was written.", fix="Try again.") from None
 
 
 def _hashed(data: Data, digest: "hashlib._Hash") -> Iterator[Buffer]:

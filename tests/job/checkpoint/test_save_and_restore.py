@@ -18,7 +18,7 @@ from job.checkpoint.retention import delete_dropped, kept_after
 from job.checkpoint.save import save_addition, save_checkpoint
 from job.errors import Fenced, NeedsPerson, Transient
 from job.run.head import CheckpointRef, Head, Owner, read_head
-from job.storage import Bucket, Data, open_bucket
+from job.storage import Bucket, Data, PreconditionFailed, open_bucket
 
 BIG_BYTES = 700_000  # several chunks
 HEAD_WRITE = 4  # of a save's storage calls, counted from 0: three files, MANIFEST, head
@@ -133,6 +133,20 @@ def test_an_addition_comes_back_with_its_checkpoint_and_a_later_one_replaces_it(
     assert found.checkpoint == ref
     assert found.addition is not None
     assert [ref.step for ref in owner.head.kept] == [2, 1]
+
+
+def test_a_request_that_the_network_doubled_is_trouble_that_passes(faulty: FaultyBucket) -> None:
+    owner = run_of(faulty, 1)
+
+    def doubled(number: int, method: str, name: str) -> BaseException | None:
+        return PreconditionFailed(name) if method == "write" and name.endswith("/meta.json") else None
+
+    faulty.after = doubled
+    with pytest.raises(Transient, match=r"meta\.json was there before"):
+        save(faulty, owner, 2)
+    faulty.after = lambda number, method, name: None
+    commit(faulty, owner, save(faulty, owner, 2))
+    assert restore(faulty)[1] == content(2)
 
 
 def calls_of_a_save(tmp_path: Path) -> int:
