@@ -53,6 +53,8 @@ class Claims(Record):
     attempts: tuple[Claim, ...] = ()
     write_id: str = ""
     """Random in every write: after a lost reply it tells whether the write was mine."""
+    earlier: tuple[str, ...] = ()
+    """write_ids of the writes before this one, newest first: others may write before the lost reply is asked for."""
 
     @property
     def newest(self) -> Claim | None:
@@ -72,16 +74,18 @@ def update_claims(bucket: Bucket, change: Callable[[Claims], Claims]) -> Claims:
 
     Raises Transient when the bucket fails, or others change it, time after time.
     """
-    mine: set[str] = set()
+    mine: dict[str, Claims] = {}
 
     def swap() -> Claims:
         found = Claims.read(bucket, CLAIMS)
         before, generation = (Claims(), 0) if found is None else (found[0], found[1].generation)
-        if before.write_id in mine:  # an earlier try whose reply was lost
-            return before
+        written = (before.write_id, *before.earlier) if before.write_id else ()
+        for write_id in written:
+            if write_id in mine:  # an earlier try whose reply was lost
+                return mine[write_id]
         write_id = secrets.token_hex(8)
-        after = change(before).model_copy(update={"write_id": write_id})
-        mine.add(write_id)
+        after = change(before).model_copy(update={"write_id": write_id, "earlier": written[:SWAP_TRIES]})
+        mine[write_id] = after
         bucket.write(CLAIMS, after.to_bytes(), if_generation=generation)
         return after
 

@@ -59,6 +59,26 @@ def test_lost_replies_do_not_claim_twice(faulty: FaultyBucket, lost: int) -> Non
     assert len(read_claims(faulty.inner).attempts) == 2
 
 
+def test_a_lost_reply_is_found_to_be_mine_under_the_claims_of_others(faulty: FaultyBucket) -> None:
+    others = iter(range(3))
+
+    def taken_over(number: int, method: str, name: str) -> BaseException | None:
+        if method != "write" or next(others, None) is None:
+            return None
+        for _ in range(2):
+            claim_process(faulty.inner, "other", 2)
+        return Transient("the reply was lost")
+
+    faulty.after = taken_over
+    claim, replaced = claim_process(faulty, "h", 1)
+    assert (claim.number, claim.host, replaced) == (1, "h", None)
+    assert [(claim.number, claim.host) for claim in read_claims(faulty.inner).attempts] == [
+        (1, "h"),
+        (2, "other"),
+        (3, "other"),
+    ]
+
+
 def test_a_bucket_that_stays_down_is_transient_trouble(faulty: FaultyBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("job.run.claims.RETRY_WAIT_MAX_S", 0.001)
     faulty.refuse(1000)
