@@ -104,9 +104,10 @@ class Uploader:
         """Deletes what attempts that were killed in an upload left behind. The next attempt tries again."""
         with contextlib.suppress(BatonError):
             names = [info.name for info in self._bucket.list(CHECKPOINTS)]
-            for folder in set(garbage(self._owner.head, names)) - self._spare:
-                delete_folder(self._bucket, folder)
-                self._journal.event("garbage_deleted", folder=folder)
+            for folder in garbage(self._owner.head, names):
+                if folder not in self._spare:
+                    delete_folder(self._bucket, folder)
+                    self._journal.event("garbage_deleted", folder=folder)
 
     def _run(self) -> None:
         try:
