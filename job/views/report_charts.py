@@ -17,6 +17,7 @@ Figure = dict[str, Any]
 MOST_ATTEMPTS = 300
 """Newest ones that are drawn and listed."""
 MOST_WORDY_RULES, MOST_RULES_WITH_NUMBER = 3, 30
+LABEL_PX = 16
 RUG_FROM = 0.94
 """Where rules begin, of the height, once there are so many that whole ones would cover the curve."""
 MOST_ROWS = 40
@@ -80,7 +81,7 @@ def reward_figure(report: Report) -> Figure:
     shapes, annotations = _rules(report.run.attempts)
     layout = _layout("optimizer step", "reward", 380)
     layout |= {"shapes": shapes, "annotations": annotations, "showlegend": True}
-    layout["margin"]["t"] = 28
+    layout["margin"]["t"] = 8 + 2 * LABEL_PX
     return {"data": traces, "layout": layout}
 
 
@@ -223,6 +224,7 @@ def _rules(attempts: Sequence[AttemptView]) -> tuple[list[Figure], list[Figure]]
             word = f"attempt {attempt.number} {how}" if len(found) <= MOST_WORDY_RULES else f"{attempt.number}"
             label = {"text": word, "font": {"size": 12, "color": colour}, "showarrow": False}
             place = {"x": step, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "center"}
+            place["yshift"] = LABEL_PX * (len(annotations) % 2)  # neighbours do not cover each other
             annotations.append({**label, **place})
     return shapes, annotations
 
