@@ -30,3 +30,12 @@ def test_a_killed_run_reports_it_and_sampled_what_an_untouched_one_did(run: Run,
     checks = verify(open_bucket(run.uri)).checks
     assert [check.bad for check in checks if check.bad] == []
     assert {"result", "checkpoints"} <= {check.name.split("/")[0] for check in checks}
+
+
+def test_a_run_in_cloud_storage_is_reported_and_verified_from_there(cloud_run: Run) -> None:
+    cloud_run.finish()
+    bucket = open_bucket(cloud_run.uri)
+    assert "Finished after step 6: reward " in bucket.read("result/report.html")[0].decode()
+    assert [check.bad for check in verify(bucket).checks if check.bad] == []
+    bucket.write("result/metrics.jsonl", b"{}\n")
+    assert [check.name for check in verify(bucket).checks if check.bad] == ["result"]
