@@ -15,14 +15,16 @@ class Conditions:
     metageneration_match: int | None = None
     metageneration_not_match: int | None = None
 
-    def check(self, generation: int, metageneration: int, *, reading: bool = False) -> None:
-        """Raises 412; or 304 for a read of what the caller has already."""
+    def check(self, generation: int, metageneration: int) -> None:
+        """Raises 412 for what does not match; 304, also for a change, for what does, or where nothing is there."""
         if self.generation_match not in (None, generation):
             raise condition_not_met()
         if self.metageneration_match not in (None, metageneration):
             raise condition_not_met()
-        if self.generation_not_match == generation or self.metageneration_not_match == metageneration:
-            raise not_modified() if reading else condition_not_met()
+        if self.generation_not_match is not None and generation in (0, self.generation_not_match):
+            raise not_modified()
+        if self.metageneration_not_match is not None and metageneration in (0, self.metageneration_not_match):
+            raise not_modified()
 
 
 NONE = Conditions()

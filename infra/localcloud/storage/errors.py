@@ -77,7 +77,7 @@ def condition_not_met() -> ApiError:
 
 
 def not_modified() -> ApiError:
-    """304: a read whose if...NotMatch did not hold; it has no body."""
+    """304: an if...NotMatch did not hold; it has no body."""
     return ApiError(304, "notModified", "Not Modified")
 
 

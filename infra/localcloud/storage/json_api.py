@@ -9,10 +9,10 @@ from infra.localcloud.storage import conditions as conditions_of
 from infra.localcloud.storage.errors import ApiError, bad_request
 from infra.localcloud.storage.glob import glob_pattern
 from infra.localcloud.storage.messages import Media, Request, Response, requested_range
-from infra.localcloud.storage.objects import StoredObject
 from infra.localcloud.storage.resources import media_headers, object_resource, only, writable
 from infra.localcloud.storage.routes import Route
 from infra.localcloud.storage.service import Service
+from infra.localcloud.storage.stored import StoredObject
 
 MAX_RESULTS = 1000
 MAX_COMPOSED = 32

@@ -13,38 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from infra.localcloud.storage.conditions import NONE, Conditions
-from infra.localcloud.storage.data import DataFolder, Opened, Piece, total
+from infra.localcloud.storage.data import DataFolder, Opened, Piece
 from infra.localcloud.storage.errors import ApiError, no_bucket, no_object
 from infra.localcloud.storage.journal import Entry, Journal
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """One object as it is now."""
-
-    bucket: str
-    name: str
-    generation: int
-    metageneration: int
-    pieces: tuple[Piece, ...]
-    md5: str | None
-    """None for what was composed or uploaded in parts, as in the real service."""
-    created_s: float
-    updated_s: float
-    components: int = 0
-    """How many objects it was composed of; 0 where it was uploaded as one."""
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    """What the client may set: contentType, metadata and so on."""
-
-    @property
-    def size_bytes(self) -> int:
-        """How many bytes it has."""
-        return sum(piece.size_bytes for piece in self.pieces)
-
-    @property
-    def crc32c(self) -> int:
-        """The checksum of all its bytes."""
-        return total(self.pieces)[1]
+from infra.localcloud.storage.stored import StoredObject
 
 
 @dataclass
@@ -132,7 +104,7 @@ class Store:
             found = self._bucket(bucket).objects.get(name)
             if found is None or generation not in (None, found.generation):
                 raise no_object(bucket, name)
-            conditions.check(found.generation, found.metageneration, reading=True)
+            conditions.check(found.generation, found.metageneration)
             return found
 
     def peek(self, bucket: str, name: str) -> StoredObject | None:
@@ -182,10 +154,11 @@ class Store:
     def copy(
         self, source: StoredObject, bucket: str, name: str, fields: Mapping[str, Any], conditions: Conditions
     ) -> StoredObject:
-        """The source's bytes under another name, or under its own with a new generation."""
+        """The source's bytes under another name, or under its own with a new generation.
+
+        The caller holds the lock since it looked the source up.
+        """
         with self.lock:
-            if self.peek(source.bucket, source.name) != source:
-                raise no_object(source.bucket, source.name)
             pieces = self.data.share(source.pieces)
             return self.put(
                 bucket,
@@ -258,12 +231,14 @@ class Store:
             case "bucket":
                 name = entry["fields"]["name"]
                 self._buckets.setdefault(name, BucketState({})).fields = entry["fields"]
+            case "generation":
+                self._generation = entry["newest"]
             case "no bucket":
                 del self._buckets[entry["name"]]
             case "put":
                 pieces = tuple(Piece(**piece) for piece in entry["object"].pop("pieces"))
                 new = StoredObject(pieces=pieces, **entry["object"])
-                self._generation = max(self._generation, new.generation)
+                self._generation = max(self._generation, new.generation)  # metadata changes keep an old one
                 self._set(new)
                 self.uploads.pop(entry["ends"], None)
             case "delete":
@@ -279,6 +254,7 @@ class Store:
 
     def _entries(self) -> Iterator[Entry]:
         """The shortest journal that leads to the present state."""
+        yield {"op": "generation", "newest": self._generation}  # perhaps of an object that is gone: never used again
         for bucket in self._buckets.values():
             yield {"op": "bucket", "fields": bucket.fields}
             for stored in bucket.objects.values():

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from infra.localcloud.storage.checksums import encode
-from infra.localcloud.storage.objects import StoredObject
+from infra.localcloud.storage.stored import StoredObject
 
 WRITABLE = (
     "cacheControl",

@@ -9,8 +9,9 @@ from infra.localcloud.storage.conditions import Conditions
 from infra.localcloud.storage.data import Piece
 from infra.localcloud.storage.errors import ApiError, bad_request, forbidden, no_object
 from infra.localcloud.storage.messages import Request
-from infra.localcloud.storage.objects import Store, StoredObject
+from infra.localcloud.storage.objects import Store
 from infra.localcloud.storage.policy import Gate
+from infra.localcloud.storage.stored import StoredObject
 from infra.localcloud.storage.uploads import Uploads
 
 LONGEST_NAME_BYTES = 1024

@@ -10,7 +10,8 @@ from infra.localcloud.storage.conditions import Conditions
 from infra.localcloud.storage.data import BLOCK_BYTES, Incoming, Piece
 from infra.localcloud.storage.errors import ApiError, no_upload
 from infra.localcloud.storage.messages import ConnectionCut
-from infra.localcloud.storage.objects import Store, StoredObject
+from infra.localcloud.storage.objects import Store
+from infra.localcloud.storage.stored import StoredObject
 
 
 @dataclass(frozen=True)

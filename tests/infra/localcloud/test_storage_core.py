@@ -13,7 +13,7 @@ from google.api_core.exceptions import NotFound, PreconditionFailed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from storage_client import client_of
+from storage_client import client_of, clock_at
 
 from infra.localcloud.storage import StorageServer
 from infra.localcloud.storage.checksums import combine, decode, encode
@@ -21,8 +21,9 @@ from infra.localcloud.storage.conditions import NONE, Conditions
 from infra.localcloud.storage.data import BLOCK_BYTES, Incoming, total
 from infra.localcloud.storage.errors import ApiError
 from infra.localcloud.storage.faults import Faults, Rule
-from infra.localcloud.storage.objects import Store, StoredObject
+from infra.localcloud.storage.objects import Store
 from infra.localcloud.storage.resources import only
+from infra.localcloud.storage.stored import StoredObject
 
 NAMES = st.sampled_from(["a", "a/b", "a/c", "b", "ä"])
 CONDITIONS = st.sampled_from(["none", "right", "wrong", "absent"])
@@ -54,12 +55,12 @@ def attempt(change: Callable[[], StoredObject | None]) -> StoredObject | int | N
 
 
 class Model(RuleBasedStateMachine):
-    """A dictionary beside the store: name to (bytes, generation)."""
+    """A dictionary beside the store: name to (bytes, generation). The clock stands still, as in a fast sequence."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = Store(Path(self.folder.name))
+        self.store = Store(Path(self.folder.name), now=clock_at(1000.0))
         self.store.create_bucket("bucket", {})
         self.known: dict[str, tuple[bytes, int]] = {}
         self.newest = 0
@@ -131,7 +132,7 @@ class Model(RuleBasedStateMachine):
     def begins_anew_after_a_kill(self, name: str) -> None:
         self.store.data.store(iter([b"left behind by an upload that was never answered"]))
         self.store.close()
-        self.store = Store(Path(self.folder.name))
+        self.store = Store(Path(self.folder.name), now=clock_at(1000.0))
 
     @invariant()
     def the_store_is_the_model(self) -> None:
@@ -141,7 +142,9 @@ class Model(RuleBasedStateMachine):
             assert b"".join(opened.blocks(0, stored.size_bytes)) == data
             assert (stored.generation, stored.crc32c) == (generation, google_crc32c.value(data))
             opened.close()
-        assert len(list(self.store.files())) == len(self.known)
+        files = list(self.store.files())
+        assert len(files) == len(self.known)
+        assert sorted(path.name for path in self.store.data.folder.iterdir()) == sorted(files)
 
 
 Model.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
@@ -203,6 +206,24 @@ def test_fields_are_picked(fields: str, left: object) -> None:
     resource = {"a": 1, "b": [{"c": 2, "d": 3, "e": {"f": 4, "g": 5}}]}
     assert only(resource, fields) == left
     assert only(resource, "*") == only(resource, "") == resource
+
+
+def test_a_generation_is_not_used_again_however_often_the_server_was_killed(tmp_path: Path) -> None:
+    generations = []
+    for _ in range(4):
+        store = Store(tmp_path, now=clock_at(1000.0))
+        if not store.buckets():
+            store.create_bucket("bucket", {})
+        else:
+            for _ in range(2):  # and once without any change in between
+                store.close()
+                store = Store(tmp_path, now=clock_at(1000.0))
+        piece = store.data.store(iter([b"x"]))
+        stored = store.put("bucket", "name", (piece,), md5=None, fields={}, conditions=NONE)
+        generations.append(stored.generation)
+        store.delete("bucket", "name", None, NONE)
+        store.close()
+    assert generations == sorted(set(generations))
 
 
 class Waits(Faults):

@@ -94,9 +94,29 @@ def test_a_change_unless_the_generation_is_the_one_known(bucket: Bucket, verb: C
     bucket.blob("other").upload_from_string(b"other")
     blob = bucket.blob("name")
     blob.upload_from_string(b"old")
-    with pytest.raises(PreconditionFailed):
+    with pytest.raises(NotModified):
         verb(bucket.blob("name"), if_generation_not_match=blob.generation)
+    assert bucket.get_blob("name").generation == blob.generation
     verb(bucket.blob("name"), if_generation_not_match=blob.generation + 1)
+
+
+@pytest.mark.parametrize("verb", [write, write_in_chunks, rewrite])
+def test_changing_only_what_is_there(bucket: Bucket, verb: Callable[..., None]) -> None:
+    bucket.blob("other").upload_from_string(b"other")
+    for value in (0, 5):
+        with pytest.raises(NotModified):
+            verb(bucket.blob("name"), if_generation_not_match=value)
+    assert not bucket.blob("name").exists()
+    bucket.blob("name").upload_from_string(b"")
+    verb(bucket.blob("name"), if_generation_not_match=0)
+
+
+@pytest.mark.parametrize("verb", [patch, delete])
+def test_a_change_unless_the_metageneration_is_the_one_known(bucket: Bucket, verb: Callable[..., None]) -> None:
+    bucket.blob("name").upload_from_string(b"old")
+    with pytest.raises(NotModified):
+        verb(bucket.blob("name"), if_metageneration_not_match=1)
+    verb(bucket.blob("name"), if_metageneration_not_match=2)
 
 
 @pytest.mark.parametrize("verb", READS)

@@ -97,6 +97,18 @@ def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
         assert blob.content_type == "text/x-late"
 
 
+def test_an_upload_that_is_finished_stays_so_after_the_server_was_killed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with running("--root", root, "--bucket", "bucket") as (process, url):
+        session = httpx.post(f"{url}/upload/storage/v1/b/bucket/o?uploadType=resumable&name=x").headers["location"]
+        assert httpx.put(session, content=b"done").status_code == 200
+        kill(process)
+    with running("--root", root) as (_, url):
+        session = session.replace(session.partition("/upload")[0], url)
+        assert httpx.put(session, content=b"done, and then some").status_code == 404
+        assert client_of(url).bucket("bucket").blob("x").download_as_bytes() == b"done"
+
+
 def test_parts_of_an_upload_are_there_after_the_server_was_killed(tmp_path: Path) -> None:
     root = tmp_path / "root"
     with running("--root", root, "--bucket", "bucket") as (process, url):
