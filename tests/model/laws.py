@@ -77,8 +77,8 @@ def broken_by(before: Bucket, after: Bucket, request: Request) -> str | None:
         return _claims(before, after)
     if request.name.startswith("checkpoints/"):
         return _checkpoints(before, after, request)
-    if request.name == "result/weights":
-        return _result(before, after)
+    if request.name.startswith("result/"):
+        return _result(before, after, request)
     return None
 
 
@@ -166,11 +166,13 @@ def _checkpoints(before: Bucket, after: Bucket, request: Request) -> str | None:
     return None
 
 
-def _result(before: Bucket, after: Bucket) -> str | None:
-    head, result = head_of(before), after.objects.get("result/weights")
+def _result(before: Bucket, after: Bucket, request: Request) -> str | None:
+    head = head_of(before)
     if head is None or head["status"] not in ("finishing", "finished"):
         return "a result is written before head says finishing"
-    if result is None or result.data != weights(LAST_STEP):
+    if head["status"] == "finished":
+        return f"{request.name} changes after the run was finished"
+    if request.name == "result/weights" and request.data != weights(LAST_STEP):
         return "the result is not what was trained"
     return None
 

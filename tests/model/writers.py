@@ -153,7 +153,7 @@ class Process:
         """The last turn of it."""
         self.uploader.stop(status=status, give_up_s=lambda: math.inf)
         self.upload()
-        self.uploader._retry(self.uploader._final)
+        self.uploader._retry(self.uploader._publish_final_status)
 
     def hears_stop(self) -> bool:
         """A turn of the heartbeat's thread."""
@@ -253,7 +253,7 @@ def finish(port: Port, writer: Writer) -> tuple[Writer, Outcome]:
     process.flush(Status.FINISHING)
     checkpoint = process.owner.head.checkpoint
     assert checkpoint is not None
-    publish_result(port, result_folder(LAST_STEP), checkpoint, lambda line: None)
+    publish_result(port, process.owner, result_folder(LAST_STEP), checkpoint, lambda line: None)
     process.owner.publish(status=Status.FINISHED)
     return writer.dead(for_good=True), Outcome("finished", step=LAST_STEP)
 
