@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
+from benchmarks.server import BUCKET, Server
 from job.agent.journal import Journal
 from job.agent.loop import Loop
 from job.agent.priority import stand_back
@@ -31,7 +32,7 @@ from job.arena import Channel, Slot
 from job.errors import BatonError
 from job.preemption import Notice
 from job.run.head import Owner
-from job.storage import open_bucket
+from job.storage import Bucket, open_bucket
 
 IDLE_WAIT_S = 60.0
 
@@ -65,13 +66,16 @@ class Upload:
     """Batches in the addition; 0: the state itself."""
     pause_s: float
     """What the cadence waits afterwards."""
+    server_cpu_s: float = 0.0
+    """CPU time of a server that shares the machine, which it would not in production."""
 
 
 class MeasuredUploader(Uploader):
     """The uploader, and when it worked."""
 
-    def __init__(self, *arguments: Any, durable: Durable) -> None:
+    def __init__(self, *arguments: Any, durable: Durable, server: Server | None) -> None:
         super().__init__(*arguments)
+        self._server = server
         self.uploads: list[Upload] = []
         self.busy = False
         self._durable = durable
@@ -81,14 +85,18 @@ class MeasuredUploader(Uploader):
         if newest is None or newest.is_durable():
             return
         self.busy = True
-        begin_s = time.monotonic()
+        begin_s, server_s = time.monotonic(), self._server_cpu_s()
         super()._upload_newest()
         end_s = time.monotonic()
         scored = len(newest.durable or ())
-        self.uploads.append(Upload(begin_s, end_s, newest.step, scored, max(0.0, self._next_s - end_s)))
+        pause_s, server_s = max(0.0, self._next_s - end_s), self._server_cpu_s() - server_s
+        self.uploads.append(Upload(begin_s, end_s, newest.step, scored, pause_s, server_s))
         self._durable.tell(newest.step, scored, self._next_s)
         self.busy = False
         self._on_change()  # wakes whoever waits for the end of this
+
+    def _server_cpu_s(self) -> float:
+        return 0.0 if self._server is None else self._server.cpu_s()
 
 
 @dataclass(frozen=True)
@@ -108,9 +116,15 @@ Work = Callable[[Ends], dict[str, Any]]
 
 
 class Pipeline:
-    """The agent's side. Use as a context manager: it leaves no process and no folder behind."""
+    """The agent's side. Use as a context manager: it leaves no process and no folder behind.
 
-    def __init__(self, threads: int) -> None:
+    Without a server the bucket is a folder.
+    """
+
+    def __init__(self, threads: int, server: Server | None = None) -> None:
+        self.bucket: Bucket
+        self.owner: Owner
+        self._server = server
         self.table = SlotTable([Slot.create(f"slot{i}") for i in range(MOST_SLOTS)])
         self.durable = Durable()
         self.loop = Loop(Notice(*socket.socketpair()))  # nobody announces anything: Ctrl-C stays Python's
@@ -143,8 +157,11 @@ class Pipeline:
     def begin(self) -> MeasuredUploader:
         """Takes over a run in an empty bucket and starts to upload, as an attempt does."""
         stand_back()
-        bucket = open_bucket((Path(self.scratch.name) / "run").as_uri())
-        owner = Owner.take_over(bucket, 1)
+        folder = Path(self.scratch.name) / "run"
+        self.bucket = bucket = open_bucket(
+            folder.as_uri() if self._server is None else f"gs://{BUCKET}/{folder.parent.name}"
+        )
+        self.owner = owner = Owner.take_over(bucket, 1)
         journal = Journal()
         journal.open(bucket, 1)
         policy = UploadPolicy(
@@ -156,7 +173,7 @@ class Pipeline:
             machine_usd_per_hour=0.36,
         )
         self.uploader = MeasuredUploader(
-            bucket, owner, self.table, policy, journal, self.loop.wake, durable=self.durable
+            bucket, owner, self.table, policy, journal, self.loop.wake, durable=self.durable, server=self._server
         )
         self.uploader.start()
         return self.uploader

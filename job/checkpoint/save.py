@@ -2,7 +2,8 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping, Sequence
 
 from job.checkpoint.manifest import Manifest, ManifestFile, Parent
 from job.errors import Transient
@@ -21,7 +22,7 @@ def save_checkpoint(
     attempt: int,
     incarnation: int,
     fingerprint: str,
-    files: Mapping[str, Data],
+    files: Mapping[str, Buffer | Sequence[Buffer]],
     sha256: bool,
     parent: CheckpointRef | None = None,
 ) -> CheckpointRef:
@@ -44,7 +45,12 @@ def save_checkpoint(
 
 
 def save_addition(
-    bucket: Bucket, ref: CheckpointRef, files: Mapping[str, Data], *, sha256: bool, incarnation: int = 0
+    bucket: Bucket,
+    ref: CheckpointRef,
+    files: Mapping[str, Buffer | Sequence[Buffer]],
+    *,
+    sha256: bool,
+    incarnation: int = 0,
 ) -> CheckpointRef:
     """Writes what was made after the checkpoint's step into a fresh folder inside its own.
 
@@ -64,14 +70,16 @@ def save_addition(
     return ref.model_copy(update={"addition": addition, "addition_crc32c": crc})
 
 
-def _write_files(bucket: Bucket, folder: str, files: Mapping[str, Data], sha256: bool) -> dict[str, ManifestFile]:
+def _write_files(
+    bucket: Bucket, folder: str, files: Mapping[str, Buffer | Sequence[Buffer]], sha256: bool
+) -> dict[str, ManifestFile]:
     written = {}
     for name, data in files.items():
-        digest = hashlib.sha256() if sha256 else None
-        info = _create(bucket, f"{folder}/{name}", data if digest is None else _hashed(data, digest))
+        hashing = _Hashing(data) if sha256 else None
+        info = _create(bucket, f"{folder}/{name}", data)
         assert info.crc32c is not None
         written[name] = ManifestFile(
-            size_bytes=info.size_bytes, crc32c=info.crc32c, sha256=digest.hexdigest() if digest else None
+            size_bytes=info.size_bytes, crc32c=info.crc32c, sha256=hashing.hexdigest() if hashing else None
         )
     return written
 
@@ -92,7 +100,19 @@ def _create(bucket: Bucket, name: str, data: Data) -> ObjectInfo:
         raise Transient(f"{bucket.uri}/{name} was there before it was written.", fix="Try again.") from None
 
 
-def _hashed(data: Data, digest: "hashlib._Hash") -> Iterator[Buffer]:
-    for chunk in chunks(data):
-        digest.update(chunk)
-        yield chunk
+class _Hashing:
+    """The sha256 of what is being written, in a thread beside it: a bucket that has all bytes sends them in parallel."""
+
+    def __init__(self, data: Buffer | Sequence[Buffer]) -> None:
+        self._data, self._digest = data, hashlib.sha256()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="sha256")
+        self._thread.start()
+
+    def hexdigest(self) -> str:
+        """Waits for the end."""
+        self._thread.join()
+        return self._digest.hexdigest()
+
+    def _run(self) -> None:
+        for chunk in chunks(self._data):
+            self._digest.update(chunk)
