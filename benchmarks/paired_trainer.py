@@ -46,8 +46,10 @@ class Kinds:
 
     def next(self) -> Kind | None:
         """For the window that begins now; None at the end of the last round."""
+        if self._published is not None and not self._durable.covers(*self._published):
+            return "none"
         self._wait -= 1
-        if self._wait >= 0 or (self._published is not None and not self._durable.covers(*self._published)):
+        if self._wait >= 0:
             return "none"
         if not self._coming:
             return None

@@ -101,7 +101,7 @@ def _create(bucket: Bucket, name: str, data: Data) -> ObjectInfo:
 
 
 class _Hashing:
-    """The sha256 of what is being written, in a thread beside it: a bucket that has all bytes sends them in parallel."""
+    """The sha256 of what is being written, in a thread beside it: a bucket that has them all sends parts at once."""
 
     def __init__(self, data: Buffer | Sequence[Buffer]) -> None:
         self._data, self._digest = data, hashlib.sha256()
