@@ -23,9 +23,7 @@ def test_a_zombie_that_wakes_late_is_fenced_and_changes_nothing(run: Run, refere
     zombie = run.start_at(place)
     stop_group(run, zombie)
     assert run.finish() == reference
-    before, head = tree(run.bucket), run.head()
-    assert head is not None
-    assert all("-0001-" not in ref["folder"] or place == "finishing" for ref in head["kept"])
+    before = tree(run.bucket)
     zombie.kill_group(signal.SIGCONT)
     run.go_on(place)
     assert zombie.wait() == 4, zombie.err
