@@ -48,9 +48,9 @@ def live(first: int, count: int | None, hours: float | None) -> None:
     """Histories by chance, one seed after another. Raises Broken."""
     began_s = told_s = time.monotonic()
     end_s = began_s + (hours or 1e6) * 3600
-    histories, seed = Histories(), first
     gc.disable()
     with deterministic():
+        histories = Histories()
         for seed in itertools.count(first):
             try:
                 histories.live(seed)

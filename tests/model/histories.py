@@ -15,7 +15,10 @@ WEIGHTS = {"begin": 6, "save": 6, "score": 2, "prune": 2, "look": 2, "finish": 1
 
 
 class Histories:
-    """Lives one history after another, and remembers between them what production code does."""
+    """Lives one history after another, and remembers between them what production code does.
+
+    To be made and used within `deterministic`.
+    """
 
     def __init__(self) -> None:
         self.calls = 0

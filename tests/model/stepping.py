@@ -1,8 +1,9 @@
 """Production code, one storage call at a time: a tree of what it asks for next, by the answers that it got so far.
 
-An operation of a writer is run from its beginning with the answers known so far; at the first call without one it is
-abandoned where it stands. So any number of writers can be stepped in any order, a crash is an operation that is never
-called again, and what has been seen once is looked up instead of run. Everything else that production code asks the
+An operation of a writer runs in a greenlet that stands still at every call, until somebody gives it an answer. So two
+writers can be stepped in any order, and a crash is an operation that nobody answers any more. What it does after the
+same answers is remembered, not run again; where the search comes back to a call to give another answer, or its
+greenlet was given up, the operation is run once more from its beginning. Everything else that production code asks the
 world for (random numbers, time, threads) is made a function of the same answers.
 """
 
@@ -80,7 +81,9 @@ class Port:
             assert request == self.asked[at], f"not deterministic: {request} instead of {self.asked[at]}"
             reply = self.replies[at]
         else:
-            reply = greenlet.getcurrent().parent.switch(request)
+            waits_for = greenlet.getcurrent().parent
+            assert waits_for is not None, "called from another thread: see deterministic()"
+            reply = waits_for.switch(request)
         if reply.error is not None:
             raise RAISED[reply.error]()
         return reply
