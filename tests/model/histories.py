@@ -1,5 +1,6 @@
 """Histories by chance: longer than a search can go, several crashes and faults in each; a seed says which one it is."""
 
+import gc
 import random
 from collections.abc import Mapping
 
@@ -9,8 +10,8 @@ from .search import Broken, Flight, Model, State, told
 from .stepping import Node
 from .writers import Writer
 
-MOST_NODES = 300_000
-"""What is remembered of production code's answers: about a gigabyte."""
+MOST_NODES = 200_000
+"""What is remembered of production code's answers: 1.3 GB."""
 WEIGHTS = {"begin": 6, "save": 6, "score": 2, "prune": 2, "look": 2, "finish": 1, "stop": 1, "resume": 1}
 
 
@@ -22,11 +23,15 @@ class Histories:
 
     def __init__(self) -> None:
         self.calls = 0
+        self._roots: dict[str, State]
         self._remember_nothing()
 
     def _remember_nothing(self) -> None:
         Bucket.known.clear()
+        Node.live.clear()
         self._model = Model()
+        self._roots = {}
+        gc.collect()
         self._roots = {name: root(self._model) for name, root in ROOTS.items()}
         self._until = next(Node.numbers) + MOST_NODES
 
