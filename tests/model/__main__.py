@@ -1,4 +1,4 @@
-"""`python -m tests.model`: searches by hand; with --seed one history, with --hours as many as there is time for."""
+"""Searches what CI searches; with a flag more than that, or lives histories by chance, or takes out guards."""
 
 import argparse
 import gc
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from .histories import Histories
 from .mutations import MUTATIONS
-from .proof import CI, FULL, caught, search_all
+from .proof import CI, FULL, Plan, caught, search_all
 from .search import Broken
 from .stepping import deterministic
 
@@ -21,7 +21,10 @@ def main() -> int:
     """Exit 1 when a law is broken, or a mutation is not noticed."""
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--full", action="store_true", help="three operations with a crash and a fault: an hour")
+    what.add_argument("--full", action="store_true", help="three operations with a crash or a fault: ten minutes")
+    what.add_argument(
+        "--search", nargs=4, metavar=("ROOT", "OPERATIONS", "CRASHES", "FAULTS"), help="one root, as far as you like"
+    )
     what.add_argument("--seed", type=int, help="live the history of this seed and tell it")
     what.add_argument("--histories", type=int, metavar="N", help="live N histories by chance")
     what.add_argument("--hours", type=float, help="live histories by chance for so long")
@@ -37,7 +40,11 @@ def main() -> int:
         elif arguments.mutate is not None:
             return mutate(list(MUTATIONS) if arguments.mutate == "all" else [arguments.mutate])
         else:
-            print(f"{'all'}: {search_all(FULL if arguments.full else CI, lambda line: print(line, flush=True))}")
+            plans = FULL if arguments.full else CI
+            if arguments.search is not None:
+                root, *numbers = arguments.search
+                plans = (Plan(root, *map(int, numbers)),)
+            print(f"all: {search_all(plans, lambda line: print(line, flush=True))}")
     except Broken as broken:
         print(broken.story())
         return 1
