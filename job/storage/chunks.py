@@ -1,6 +1,6 @@
 """Data to be stored, as a stream of small views: nothing is joined, one chunk at a time is copied."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import google_crc32c
 
@@ -39,6 +39,14 @@ def crc32c_combined(first: int, second: int, second_bytes: int) -> int:
             power = _product(square, power)
         square, bits = _product(square, square), bits >> 1
     return _product(power, first) ^ second
+
+
+def crc32c_joined(pieces: Iterable[tuple[int, int]]) -> int:
+    """The same of any number of pieces, by (checksum, bytes) of each."""
+    crc = 0
+    for piece, size_bytes in pieces:
+        crc = crc32c_combined(crc, piece, size_bytes)
+    return crc
 
 
 def _product(a: int, b: int) -> int:

@@ -53,6 +53,10 @@ class Wire:
         self._account = ""
         self._endpoint, self._emulator = endpoint(os.environ.get("STORAGE_EMULATOR_HOST", ""))
 
+    def uri(self, name: str) -> str:
+        """An object's, for a person."""
+        return f"gs://{self.bucket}/{name}"
+
     @contextlib.contextmanager
     def asking(self, verb: Verb, name: str, *, sent_bytes: int = 0) -> Iterator[Any]:
         """google-cloud-storage's bucket, for one request, which is counted; its failure becomes one of our errors."""

@@ -13,8 +13,9 @@ import pytest
 from cloud import BUCKET, Cloud
 
 from job.errors import NeedsPerson, Transient
-from job.storage import NotFound, ObjectInfo, PreconditionFailed
+from job.storage import NotFound, ObjectInfo, PreconditionFailed, gcs_read
 from job.storage.gcs import TRIES, GcsBucket
+from job.storage.gcs_wire import Wire
 
 SMALL = os.urandom(5_000)
 LARGE = os.urandom(300_000)
@@ -104,7 +105,13 @@ def delete_generation(bucket: GcsBucket) -> None:
 
 Work = Callable[[GcsBucket], None]
 WRITES = [(create, "upload"), (swap, "upload"), (overwrite, "upload"), (create_large, "upload")]
-OTHERS = [(create_large, "compose"), (look, "get"), (enumerate_all, "list"), (delete, "delete"), (read_into, "get")]
+OTHERS = [
+    (create_large, "compose"),
+    (look, "get"),
+    (enumerate_all, "list"),
+    (delete, "delete"),
+    (read_into_large, "get"),
+]
 READS = [(read, "download"), (read_into, "download"), (read_into_large, "download")]
 CHANGES = [*WRITES, (create_large, "compose"), (delete, "delete"), (delete_generation, "delete")]
 MID_LARGE = {"object": "*large/*", "after_bytes": 40_000}
@@ -220,15 +227,15 @@ def test_an_object_that_is_replaced_while_it_is_read_comes_back_whole(
     cloud: Cloud, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ranges name the generation that the first look saw."""
-    newer, look_once = os.urandom(len(LARGE)), bucket._blob
+    newer, look_once = os.urandom(len(LARGE)), gcs_read.blob_of
 
-    def replaced_after_the_first_look(target: str, generation: int | None = None) -> object:
-        blob = look_once(target, generation)
-        monkeypatch.setattr(bucket, "_blob", look_once)
+    def replaced_after_the_first_look(wire: Wire, target: str, generation: int | None = None) -> object:
+        blob = look_once(wire, target, generation)
+        monkeypatch.setattr(gcs_read, "blob_of", look_once)
         bucket.write("large/before", newer)
         return blob
 
-    monkeypatch.setattr(bucket, "_blob", replaced_after_the_first_look)
+    monkeypatch.setattr(gcs_read, "blob_of", replaced_after_the_first_look)
     buffer = bytearray(len(LARGE))
     info = bucket.read_into("large/before", memoryview(buffer))
     assert buffer == newer
@@ -277,7 +284,11 @@ def test_what_is_asked_of_the_service_is_as_little_as_it_can_be(cloud: Cloud, bu
 
     assert asked(lambda: bucket.write("new", SMALL, if_generation=0)) == ["insert"]
     assert asked(lambda: bucket.read("new")) == ["download"]
-    assert asked(lambda: bucket.read_into("new", memoryview(bytearray(len(SMALL))))) == ["download", "get"]
+    assert asked(lambda: bucket.read_into("new", memoryview(bytearray(len(SMALL))))) == ["download"]
+    assert asked(lambda: bucket.read_into("large/before", memoryview(bytearray(len(LARGE))))) == [
+        *["download"] * 3,
+        "get",
+    ]
     assert asked(lambda: list(bucket.list(""))) == ["list"]
     assert asked(lambda: bucket.delete("new")) == ["delete"]
     parts = 5  # of 64 KiB: as few as the size that is not told beforehand allows
@@ -361,7 +372,7 @@ def test_a_long_listing_comes_page_by_page_and_a_page_that_fails_is_asked_for_ag
 def test_writes_of_one_name_keep_to_the_pace_of_the_service(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = GcsBucket(f"gs://{BUCKET}/runs/{secrets.token_hex(8)}")
     slept: list[float] = []
-    monkeypatch.setattr("job.storage.gcs.time.sleep", slept.append)
+    monkeypatch.setattr("job.storage.gcs_write.time.sleep", slept.append)
     for _ in range(3):
         bucket.write("head.json", b"{}")
     bucket.write("attempts/0001/heartbeat.json", b"{}")
