@@ -14,7 +14,7 @@ from benchmarks.measure import mean_of, ratio_of_sums
 from benchmarks.pipeline import Durable, Upload
 
 ROOT = Path(__file__).resolve().parent.parent
-SOME_SECONDS = ["cli", "checkpoint_stall", "notice"]
+SOME_SECONDS = ["cli", "checkpoint_stall", "notice", "transfer"]
 LONGER = ["train_step", "restore"]  # two trainers, or three cold starts
 
 

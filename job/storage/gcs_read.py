@@ -30,7 +30,7 @@ class Reader:
 
         def once() -> tuple[bytes, ObjectInfo]:
             with self.wire.media(target) as response:
-                data: bytes = response.raw.read(decode_content=False)
+                data: bytes = response.read(decode_content=False)
                 headers = response.headers
             return data, self._checked(target, headers, len(data), crc32c(data))
 

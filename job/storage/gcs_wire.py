@@ -1,4 +1,4 @@
-"""Single requests to Cloud Storage: who asks, where the service is, deadlines, and bodies that are never copied whole.
+"""Single requests to Cloud Storage, counted, with deadlines, and with bodies that are never copied whole.
 
 Nothing is tried twice in here; `job.storage.gcs` decides that.
 """
@@ -12,24 +12,16 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import google.auth
 import google_crc32c
-import requests
-from google.auth.compute_engine import Credentials as MachineCredentials
-from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
 
-from job.errors import UsageError
 from job.storage.chunks import CHUNK_BYTES, chunks
 from job.storage.gcs_errors import Asked, Verb, explained, for_status
+from job.storage.gcs_session import Session, endpoint
 from job.storage.usage import Class, Meter
 
-SERVICE = "https://storage.googleapis.com"
-SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-CONNECTIONS = 32
 JOINED_BYTES = 64 * 1024
 """Bodies up to here are sent by one system call instead of three."""
 FIELDS = "name,generation,size,crc32c,updated"
@@ -49,8 +41,7 @@ class Wire:
         self._trusted = False
         self._lock = threading.Lock()
         self._client: Any = None
-        self._session: Any = None
-        self._account = ""
+        self._session: Session | None = None
         self._endpoint, self._emulator = endpoint(os.environ.get("STORAGE_EMULATOR_HOST", ""))
 
     def uri(self, name: str) -> str:
@@ -58,9 +49,9 @@ class Wire:
         return f"gs://{self.bucket}/{name}"
 
     @contextlib.contextmanager
-    def asking(self, verb: Verb, name: str, *, sent_bytes: int = 0) -> Iterator[Any]:
+    def asking(self, verb: Verb, name: str) -> Iterator[Any]:
         """google-cloud-storage's bucket, for one request, which is counted; its failure becomes one of our errors."""
-        self.meter.count(CLASSES[verb], sent_bytes=sent_bytes)
+        self.meter.count(CLASSES[verb])
         with self._explained(verb, name):
             yield self._client.bucket(self.bucket)
 
@@ -80,19 +71,17 @@ class Wire:
     @contextlib.contextmanager
     def media(self, name: str, *, generation: int | None = None, first: int = 0, end: int = 0) -> Iterator[Any]:
         """The response that carries an object's bytes; of bytes `first` to `end` when `end` is given."""
-        url = f"{self._endpoint}/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
+        path = f"/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
         parameters = {"alt": "media"} | ({} if generation is None else {"generation": str(generation)})
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={first}-{end - 1}"} if end else {})
         received_bytes = 0
         try:
             with (
-                self._explained("read", name),
-                self._session.request(
-                    "GET", url, params=parameters, headers=headers, stream=True, timeout=self.timeout
-                ) as response,
+                self._explained("read", name) as session,
+                session.answer("GET", path, parameters, headers) as response,
             ):
-                if response.status_code not in (200, 206):
-                    raise for_status(response.status_code, response.text, self._asked("read", name))
+                if response.status not in (200, 206):
+                    raise for_status(response.status, response.data.decode(errors="replace"), self._asked("read", name))
                 received_bytes = int(response.headers.get("content-length", 0))
                 yield response
         finally:
@@ -121,55 +110,47 @@ class Wire:
         parameters = {"uploadType": "multipart", "fields": FIELDS}
         if if_generation is not None:
             parameters["ifGenerationMatch"] = str(if_generation)
+        headers = {
+            "Content-Type": f'multipart/related; boundary="{body.boundary}"',
+            "Content-Length": str(len(body)),
+        }
+        path = f"/upload/storage/v1/b/{self.bucket}/o"
+        sent = b"".join(body) if len(body) <= JOINED_BYTES else body
+        self.meter.count(CLASSES["write"], sent_bytes=len(body))
         with (
-            self.asking("write", name, sent_bytes=len(body)),
-            self._session.request(
-                "POST",
-                f"{self._endpoint}/upload/storage/v1/b/{self.bucket}/o",
-                params=parameters,
-                data=b"".join(body) if len(body) <= JOINED_BYTES else body,
-                headers={"Content-Type": f'multipart/related; boundary="{body.boundary}"'},
-                timeout=self.timeout,
-            ) as response,
+            self._explained("write", name) as session,
+            session.answer("POST", path, parameters, headers, sent) as response,
         ):
-            if response.status_code != 200:
-                raise for_status(response.status_code, response.text, self._asked("write", name))
-            said: Mapping[str, Any] = response.json()
+            if response.status != 200:
+                raise for_status(response.status, response.data.decode(errors="replace"), self._asked("write", name))
+            said: Mapping[str, Any] = json.loads(response.data)
             return said
 
     @contextlib.contextmanager
-    def _explained(self, verb: Verb, name: str) -> Iterator[None]:
+    def _explained(self, verb: Verb, name: str) -> Iterator[Session]:
         with explained(self._asked(verb, name)):
-            self._connect()
-            yield
+            yield self._connect()
             self._trusted = True
 
     def _asked(self, verb: Verb, name: str) -> Asked:
-        return Asked(verb, self.bucket, name, self._account, self._trusted)
+        account = "" if self._session is None else self._session.account
+        return Asked(verb, self.bucket, name, account, self._trusted)
 
-    def _connect(self) -> None:
+    def _connect(self) -> Session:
         with self._lock:
-            if self._client is not None:
-                return
-            credentials = find_credentials(emulator=self._emulator)
-            session = AuthorizedSession(credentials)
-            # Tries are counted in one place, which is not this one.
-            adapter = requests.adapters.HTTPAdapter(max_retries=0, pool_maxsize=CONNECTIONS)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            session.trust_env = not self._emulator  # a proxy is not the way to one's own machine
-            self._session = session
-            email = getattr(credentials, "service_account_email", "")
-            self._account = f" ({email})" if email and email != "default" else ""
-            # Else it asks for the bucket behind our back, to name it in traces: a right that a VM need not have.
-            os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-            # Credentials must be given: with STORAGE_EMULATOR_HOST set the client would silently ask without any.
-            self._client = storage.Client(
-                project=None,
-                credentials=credentials,
-                client_options={"api_endpoint": self._endpoint},
-                _http=session,
-            )
+            if self._session is None:
+                session = Session(self._endpoint, emulator=self._emulator, stall_s=self.timeout[0])
+                # Else it asks for the bucket behind our back, to name it in traces: a right that a VM need not have.
+                os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+                # Credentials must be given: under STORAGE_EMULATOR_HOST the client would silently ask without any.
+                self._client = storage.Client(
+                    project=None,
+                    credentials=session.credentials,
+                    client_options={"api_endpoint": self._endpoint},
+                    _http=session.requests,
+                )
+                self._session = session
+            return self._session
 
 
 class _Body:
@@ -194,37 +175,11 @@ class _Body:
         yield self._tail
 
 
-def endpoint(emulator_host: str) -> tuple[str, bool]:
-    """(where the service is, whether it is an emulator), by the value of STORAGE_EMULATOR_HOST; pure."""
-    if not emulator_host:
-        return SERVICE, False
-    address = emulator_host if "://" in emulator_host else f"http://{emulator_host}"
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            f"STORAGE_EMULATOR_HOST={emulator_host!r} is not an address.",
-            fix="Set it to something like http://127.0.0.1:9023, or unset it to use Cloud Storage.",
-        )
-    return address.rstrip("/"), True
-
-
-def find_credentials(*, emulator: bool) -> Any:
-    """Whose rights are used. Raises DefaultCredentialsError.
-
-    For an emulator only those that the environment names: a person's own login is not shown to whatever listens there.
-    """
-    if emulator and not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        if os.environ.get("GCE_METADATA_HOST"):
-            return MachineCredentials(scopes=[SCOPE])
-        return AnonymousCredentials()
-    return google.auth.default(scopes=[SCOPE])[0]
-
-
 def fill(response: Any, view: memoryview) -> int:
     """Streams a response's body into the whole of `view`; returns its checksum. Raises when it ends early."""
     crc = at = 0
     while at < len(view):
-        data = response.raw.read(min(CHUNK_BYTES, len(view) - at), decode_content=False)
+        data = response.read(min(CHUNK_BYTES, len(view) - at), decode_content=False)
         if not data:
             raise ConnectionError(f"the body ended after {at} of {len(view)} bytes")
         view[at : at + len(data)] = data

@@ -9,7 +9,8 @@ from google.auth import exceptions as auth
 from job.errors import NeedsPerson, Transient, UsageError
 from job.storage import NotFound, PreconditionFailed, open_bucket
 from job.storage.gcs_errors import Asked, Verb, for_connection, for_credentials, for_status
-from job.storage.gcs_wire import content_type, endpoint
+from job.storage.gcs_session import endpoint
+from job.storage.gcs_wire import content_type
 
 
 def asked(verb: Verb = "write", *, trusted: bool = False) -> Asked:
