@@ -81,13 +81,23 @@ class Round:
     """The mean window without anything, around it."""
     uploads_s: float = 0.0
     """Its uploads and the cadence's pauses after them."""
+    waited_s: float = 0.0
+    """The trainer's threads were ready and had no core, more than in windows without anything."""
     server_cpu_s: float = 0.0
     """CPU time of a Cloud Storage server that shares the machine here and only here."""
 
     @property
     def share(self) -> float:
         """Of the time of a loop of 10 s steps."""
-        return self.held_s / STEP_S + (self.lost_s - self.held_s) / max(STEP_S, self.uploads_s)
+        return self._share(self.lost_s - self.held_s)
+
+    @property
+    def waited_share(self) -> float:
+        """The same, from the scheduler's count: free of the noise of the steps, and blind to caches and memory."""
+        return self._share(self.waited_s)
+
+    def _share(self, in_background_s: float) -> float:
+        return self.held_s / STEP_S + in_background_s / max(STEP_S, self.uploads_s)
 
     @property
     def server_share(self) -> float:
@@ -111,6 +121,10 @@ class Measured:
     def slow_down_percent(self) -> Interval:
         """Of a loop of 10 s steps."""
         return mean_of([r.share for r in self.ours]).scaled(100)
+
+    def counted_percent(self) -> float:
+        """The same by the scheduler's count, which does not see what the work does to caches."""
+        return fmean(r.waited_share for r in self.ours) * 100
 
     def server_percent(self) -> float:
         """Of a loop of 10 s steps, what the server's CPU time comes to where no core is free for it."""
@@ -163,11 +177,13 @@ def rounds_of(kind: str, windows: Sequence[dict[str, Any]], uploads: Sequence[Up
         costly = [seconds(w) for w in windows[begin:end] if not is_idle(w)]
         idle_s = fmean(idle)
         lost_s = sum(costly) - len(costly) * idle_s
+        waited_idle_s = fmean(w["waited_s"] for w in windows[before:end] if is_idle(w))
+        waited_s = sum(w["waited_s"] - waited_idle_s for w in windows[begin:end] if not is_idle(w))
         begin_s, end_s = windows[begin]["begin_s"], windows[end - 1]["end_s"]
         own = [u for u in uploads if kind == "ours" and begin_s <= u.begin_s < end_s]
         uploads_s = sum(u.end_s - u.begin_s + u.pause_s for u in own)
         server_s = sum(u.server_cpu_s for u in own)
-        rounds.append(Round(windows[begin]["held_s"], lost_s, idle_s, uploads_s, server_s))
+        rounds.append(Round(windows[begin]["held_s"], lost_s, idle_s, uploads_s, waited_s, server_s))
     return rounds
 
 
@@ -221,7 +237,9 @@ def claims_of(measured: Sequence[Measured]) -> list[Claim]:
     for m in measured:
         goal = BUSY_GOAL_PERCENT if m.case.threads == CORES else FREE_GOAL_PERCENT
         held, times = m.held_percent(), m.times_less()
-        slow_down = m.slow_down_percent().value - m.server_percent()
+        paired, server = m.slow_down_percent(), m.server_percent()
+        slow_down, counted = paired.value - server, m.counted_percent() - server
+        told = paired.high - paired.low <= 2 * goal  # else the steps are too uneven to tell
         name = m.case.name
         claims += [
             Claim(
@@ -231,7 +249,20 @@ def claims_of(measured: Sequence[Measured]) -> list[Claim]:
                 f"<= {HELD_GOAL_PERCENT}",
                 held <= HELD_GOAL_PERCENT,
             ),
-            Claim(f"{name}: slow-down of the loop", slow_down, "% at 10 s steps", f"<= {goal}", slow_down <= goal),
+            Claim(
+                f"{name}: slow-down of the loop",
+                slow_down,
+                "% at 10 s steps",
+                f"<= {goal}",
+                slow_down <= goal if told else None,
+            ),
+            Claim(
+                f"{name}: held, and waiting for a core by the scheduler's count",
+                counted,
+                "% at 10 s steps",
+                f"<= {goal}",
+                counted <= goal,
+            ),
             Claim(f"{name}: held less than by stock", times, "times", f">= {STOCK_GOAL:.0f}", times >= STOCK_GOAL),
         ]
     return claims
@@ -247,6 +278,7 @@ def table_of(measured: Sequence[Measured]) -> Table:
         "held ms (median)",
         "lost ms (mean)",
         "% at 10 s steps",
+        "% by the scheduler",
         "upload ms",
         "pause s",
         "server %",
@@ -267,6 +299,7 @@ def table_of(measured: Sequence[Measured]) -> Table:
                 median_of([r.held_s for r in rounds]).scaled(1e3).text(1),
                 lost.scaled(1e3).text(0),
                 mean_of([r.share for r in rounds]).scaled(100).text(2),
+                mean_of([r.waited_share for r in rounds]).scaled(100).text(2),
                 *background,
             )
     return table

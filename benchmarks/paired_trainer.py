@@ -1,10 +1,12 @@
 """The trainer under test: at each step boundary it is told whether to checkpoint, and how. Imports torch."""
 
+import contextlib
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers import Trainer
@@ -28,6 +30,17 @@ class Window:
     end_s: float = 0.0
     held_s: float = 0.0
     """The training loop did not go on."""
+    waited_s: float = 0.0
+    """Threads of the trainer were ready and had no core, by the scheduler's own count."""
+
+
+def waited_for_a_core_s() -> float:
+    """Seconds that the threads of this process, all together, were ready to run and did not (sched-stats, field 2)."""
+    waited_ns = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            waited_ns += int((task / "schedstat").read_text().split()[1])
+    return waited_ns / 1e9
 
 
 class Kinds:
@@ -90,10 +103,12 @@ class PairedTrainer(ExactTrainer):
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         if self._boundary != self.state.global_step:
             now_s = time.monotonic()
+            waited_s = waited_for_a_core_s()
             if self.windows:
                 self.windows[-1].end_s = now_s
+                self.windows[-1].waited_s += waited_s
             kind = self._kinds.next()
-            self.windows.append(Window(kind or "none", now_s))
+            self.windows.append(Window(kind or "none", now_s, waited_s=-waited_s))
             self.control.should_save = kind == "stock"
             self.control.should_training_stop = kind is None
         super()._maybe_log_save_evaluate(*args, **kwargs)
