@@ -59,6 +59,8 @@ class Incoming:
         self._count(block)
         if self._file is None:
             return
+        if self._file.closed:
+            self._file = FileIO(self.path, "ab")
         if not self._keep and self.size_bytes > KEPT_ANYWAY_BYTES:
             self._forget()
             return
@@ -73,7 +75,7 @@ class Incoming:
         return Piece(file, self.size_bytes, self.crc32c)
 
     def close(self) -> None:
-        """Lets go of the file and leaves it where it is."""
+        """Lets go of the file and leaves it where it is; more may come."""
         if self._file is not None:
             self._file.close()
 

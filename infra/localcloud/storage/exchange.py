@@ -46,6 +46,8 @@ class Exchange:
     def strike_after(self, response: Response) -> None:
         """The faults that come after it: the bytes of a download, the reply itself."""
         self._changed = response.changed
+        if response.changed:
+            self._faults.changed(self.route)
         media = response.body
         if isinstance(media, Media):
             rule = self._noted(self._faults.take(self.route, *ON_DATA, data_bytes=media.length))

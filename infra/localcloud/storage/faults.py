@@ -9,12 +9,15 @@ A rule is a JSON object; only `kind` has to be there:
      "skip": 0,                   how many fitting requests pass first
      "after_bytes": 0,            cut, stall: how many bytes of the object pass; corrupt: which byte is wrong
      "delay_s": 0,                slow: before the answer; stall: how long (null: until the server stops)
-     "bandwidth_bytes_per_s": 0}  slow: of each stream
+     "bandwidth_bytes_per_s": 0,  slow: of each stream
+     "within_s": 0}               only where the object was changed less than this ago: with "429", "upload" and a count
+                                  of null, 1.0 is the real service's limit
 
 A rule about bytes fires only for requests that carry at least so many. `lost_reply` fires only where an object was
 changed; named by its operation ("resumable_put"), also for an answer that changed none.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +34,7 @@ from infra.localcloud.storage.errors import (
     unavailable,
 )
 from infra.localcloud.storage.messages import ConnectionCut
-from infra.localcloud.storage.routes import CARRY_DATA, GROUPS, OPERATIONS, Route
+from infra.localcloud.storage.routes import GROUPS, OPERATIONS, Route
 
 ANSWERS = ("401", "403", "408", "429", "500", "502", "503", "504")
 KINDS = (*ANSWERS, "cut", "lost_reply", "corrupt", "slow", "stall")
@@ -51,6 +54,7 @@ class Rule:
     after_bytes: int = 0
     delay_s: float | None = 0.0
     bandwidth_bytes_per_s: float = 0.0
+    within_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -77,6 +81,7 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
+        self._changed_at: dict[tuple[str, str], float] = {}
         self._stopping = threading.Event()
 
     def arm(
@@ -91,9 +96,10 @@ class Faults:
         after_bytes: int = 0,
         delay_s: float | None = 0.0,
         bandwidth_bytes_per_s: float = 0.0,
+        within_s: float = 0.0,
     ) -> None:
         """One more rule. Raises ValueError for one that makes no sense."""
-        rule = Rule(kind, object, bucket, verb, count, skip, after_bytes, delay_s, bandwidth_bytes_per_s)
+        rule = Rule(kind, object, bucket, verb, count, skip, after_bytes, delay_s, bandwidth_bytes_per_s, within_s)
         with self._lock:
             self._rules.append(rule)
 
@@ -127,6 +133,8 @@ class Faults:
                     continue
                 if rule.kind == "lost_reply" and not changed and rule.verb != route.operation:
                     continue
+                if rule.within_s and time.monotonic() - self._changed_at.get(_key(route), -math.inf) >= rule.within_s:
+                    continue
                 if rule.skip:
                     self._rules[at] = replace(rule, skip=rule.skip - 1)
                     continue
@@ -134,6 +142,11 @@ class Faults:
                     self._rules[at : at + 1] = [replace(rule, count=rule.count - 1)] if rule.count > 1 else []
                 return rule
         return None
+
+    def changed(self, route: Route) -> None:
+        """That an object was changed just now."""
+        with self._lock:
+            self._changed_at[_key(route)] = time.monotonic()
 
     def stop(self) -> None:
         """Ends all waiting."""
@@ -190,6 +203,5 @@ def answer(kind: str, route: Route, account: str) -> ApiError:
             return unavailable(int(kind))
 
 
-def carries_data(route: Route) -> bool:
-    """Whether an object's bytes pass in this request or its answer."""
-    return route.operation in CARRY_DATA
+def _key(route: Route) -> tuple[str, str]:
+    return (route.to_bucket, route.to_name) if route.to_name else (route.bucket, route.name)

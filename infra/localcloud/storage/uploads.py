@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ from infra.localcloud.storage.errors import ApiError, no_upload
 from infra.localcloud.storage.messages import ConnectionCut
 from infra.localcloud.storage.objects import Store
 from infra.localcloud.storage.stored import StoredObject
+
+FINISHED_KNOWN = 1000
+"""So many finished uploads still answer whoever lost the reply to the last chunk."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ class Upload:
 
     def receive(self, blocks: Iterable[bytes], turn: int, *, skip: int, final: bool) -> None:
         """Adds bytes after the first `skip`, which are there already; only whole blocks until the final ones."""
+        try:
+            self._receive(blocks, turn, skip, final)
+        finally:
+            with self.lock:
+                if self.turn == turn and self.incoming is not None:
+                    self.incoming.close()  # whoever never comes back leaves no open file
+
+    def _receive(self, blocks: Iterable[bytes], turn: int, skip: int, final: bool) -> None:
         rest = bytearray()
         for block in blocks:
             fresh = block[skip:] if skip else block
@@ -84,8 +96,8 @@ class Uploads:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
         self._uploads: dict[str, Upload] = {}
+        self._finished: deque[str] = deque()
         for entry in store.uploads.values():
             self._uploads[entry["id"]] = self._revive(entry)
 
@@ -103,6 +115,8 @@ class Uploads:
         """A new upload. Raises 404 when there is no such bucket."""
         self._store.bucket(bucket)
         incoming = None if in_parts else self._store.data.incoming()
+        if incoming is not None:
+            incoming.close()
         now = self._store.now()
         upload = Upload(
             secrets.token_urlsafe(48), bucket, name, fields, conditions, hashes, account, incoming, began_s=now
@@ -174,6 +188,9 @@ class Uploads:
                 raise
             finally:
                 self._store.data.drop(unused)
+            self._finished.append(upload.id)
+            if len(self._finished) > FINISHED_KNOWN:
+                self._uploads.pop(self._finished.popleft(), None)
             return upload.finished
 
     def cancel(self, upload: Upload) -> None:

@@ -24,6 +24,7 @@ from infra.localcloud.storage.faults import Faults, Rule
 from infra.localcloud.storage.objects import Store
 from infra.localcloud.storage.resources import only
 from infra.localcloud.storage.stored import StoredObject
+from infra.localcloud.storage.uploads import Uploads
 
 NAMES = st.sampled_from(["a", "a/b", "a/c", "b", "ä"])
 CONDITIONS = st.sampled_from(["none", "right", "wrong", "absent"])
@@ -206,6 +207,21 @@ def test_fields_are_picked(fields: str, left: object) -> None:
     resource = {"a": 1, "b": [{"c": 2, "d": 3, "e": {"f": 4, "g": 5}}]}
     assert only(resource, fields) == left
     assert only(resource, "*") == only(resource, "") == resource
+
+
+def test_a_part_that_arrives_after_its_upload_was_cancelled_is_dropped(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create_bucket("bucket", {})
+    uploads = Uploads(store)
+    upload = uploads.begin("bucket", "name", {}, NONE, hashes={}, account="a", in_parts=True)
+    piece = store.data.store(iter([b"late"]))
+    uploads.cancel(upload)
+    with pytest.raises(ApiError, match="404"):
+        uploads.add_part(upload, 1, piece)
+    with pytest.raises(ApiError, match="404"):
+        uploads.finish(upload, (), None)
+    assert list(store.data.folder.iterdir()) == []
+    store.close()
 
 
 def test_a_generation_is_not_used_again_however_often_the_server_was_killed(tmp_path: Path) -> None:

@@ -257,6 +257,20 @@ def test_a_rule_about_bytes_waits_for_a_request_that_has_so_many(bucket: Bucket,
     assert server.faults.armed() == []
 
 
+def test_the_limit_of_changes_per_name(bucket: Bucket, server: StorageServer) -> None:
+    server.faults.arm("429", verb="upload", within_s=600.0, count=None)
+    bucket.blob("head.json").upload_from_string(b"1", retry=None)
+    bucket.blob("other.json").upload_from_string(b"1", retry=None)
+    with pytest.raises(TooManyRequests, match="exceeded the rate limit for object mutation operations"):
+        bucket.blob("head.json").upload_from_string(b"2", retry=None)
+    server.faults.clear()
+    server.faults.arm("429", verb="upload", within_s=0.05, count=None)
+    patient = FAST.with_delay(initial=0.06, maximum=0.06)
+    for number in range(3):
+        bucket.blob("head.json").upload_from_string(str(number), retry=patient)
+    assert bucket.blob("head.json").download_as_bytes() == b"2"
+
+
 def test_faults_and_counts_over_the_wire(blob: Blob, server: StorageServer) -> None:
     control = f"{server.url}/_faults"
     assert httpx.delete(control).status_code == 200

@@ -161,6 +161,18 @@ def test_rights_that_are_taken_away_during_an_upload_are_gone_at_its_end(guarded
     assert guarded.bucket_of("free-token").blob("runs/late").download_as_bytes() == b"old"
 
 
+def test_an_object_that_appears_while_its_bytes_come_in_is_not_overwritten(guarded: Guarded) -> None:
+    def body() -> Iterator[bytes]:
+        yield b"new" * 100_000
+        put(guarded.server, "runs/late")
+        yield b"new"
+
+    url = f"{guarded.server.url}/upload/storage/v1/b/bucket/o?uploadType=media&name=runs/late"
+    answer = httpx.post(url, content=body(), headers={"Authorization": "Bearer creator-token"})
+    assert answer.status_code == 403
+    assert guarded.bucket_of("free-token").blob("runs/late").download_as_bytes() == b"old"
+
+
 def test_tokens_that_are_unknown_or_have_run_out_are_401(guarded: Guarded) -> None:
     url = f"{guarded.server.url}/storage/v1/b/bucket/o/{CONTROL.replace('/', '%2F')}"
     for token in ("no-such-token", "vm-token2"):

@@ -1,6 +1,7 @@
 """The protocol of resumable uploads, request by request: what clients in trouble rely on."""
 
 import threading
+from pathlib import Path
 
 import google_crc32c
 import httpx
@@ -130,23 +131,27 @@ def test_a_wrong_sum_at_the_end_is_refused(server: StorageServer, bucket: Bucket
 def test_a_request_that_hangs_adds_nothing_once_a_newer_one_has_come(server: StorageServer, bucket: Bucket) -> None:
     session = begin(server)
     server.faults.arm("stall", verb="resumable_put", after_bytes=BLOCK, delay_s=None)
-    hanging = threading.Thread(target=_send_and_fail, args=(session, DATA))
+    ended: list[object] = []
+    hanging = threading.Thread(target=_send_and_tell, args=(session, DATA, ended))
     hanging.start()
     while server.faults.armed():
         threading.Event().wait(0.01)
     other = bytes(reversed(DATA))
     kept = int(ask(session).headers.get("range", "bytes=0--1").rpartition("-")[2]) + 1
     assert kept in (0, BLOCK)
-    assert send(session, 0, other, len(other)).status_code == 200
+    assert send(session, 0, other[: 2 * BLOCK]).status_code == 308
     server.faults.stop()  # now the older one goes on
     hanging.join(20)
-    assert not hanging.is_alive()
+    assert ended == [httpx.RemoteProtocolError]
+    assert send(session, 2 * BLOCK, other[2 * BLOCK :], len(other)).status_code == 200
     assert bucket.blob("name").download_as_bytes() == DATA[:kept] + other[kept:]
 
 
-def _send_and_fail(session: str, data: bytes) -> None:
-    with pytest.raises(httpx.HTTPError):
-        send(session, 0, data, len(data))
+def _send_and_tell(session: str, data: bytes, ended: list[object]) -> None:
+    try:
+        ended.append(send(session, 0, data, len(data)).status_code)
+    except httpx.HTTPError as error:
+        ended.append(type(error))
 
 
 @pytest.mark.parametrize("content_range", ["bytes 0-10", "bytes x-y/z", "0-1048575/1048576", "bytes 5-2/10"])
@@ -160,6 +165,34 @@ def test_fewer_bytes_than_the_range_says_are_refused(server: StorageServer, buck
     answer = httpx.put(begin(server), content=b"123", headers={"Content-Range": "bytes 0-9/10"})
     assert answer.status_code == 400
     assert not bucket.blob("name").exists()
+    session = begin(server)
+    answer = httpx.put(session, content=DATA, headers={"Content-Range": f"bytes 0-{BLOCK - 1}/*"})
+    assert answer.status_code == 400
+    assert "range" not in ask(session).headers
+
+
+def test_an_upload_belongs_to_its_bucket(server: StorageServer) -> None:
+    server.make_bucket("other")
+    session = begin(server)
+    assert httpx.put(session.replace("/b/bucket/", "/b/other/"), content=DATA).status_code == 404
+    assert httpx.put(session, content=DATA).status_code == 200
+
+
+def test_finished_uploads_are_remembered_for_a_while_and_not_for_ever(
+    server: StorageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.localcloud.storage.uploads.FINISHED_KNOWN", 2)
+    sessions = [begin(server) for _ in range(3)]
+    for session in sessions:
+        assert httpx.put(session, content=b"x").status_code == 200
+    assert [ask(session).status_code for session in sessions] == [404, 200, 200]
+
+
+def test_uploads_that_nobody_goes_on_with_hold_no_file_open(server: StorageServer) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        send(begin(server), 0, DATA[:BLOCK])
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
 
 
 def test_an_unknown_upload_is_404(server: StorageServer) -> None:

@@ -68,6 +68,17 @@ def test_a_port_that_is_taken_is_a_clear_error(server: StorageServer) -> None:
         pass
 
 
+def test_a_server_that_stops_ends_idle_connections() -> None:
+    threads = threading.active_count()
+    with httpx.Client() as client:
+        with start() as server:
+            assert client.get(f"{server.url}/storage/v1/b").status_code == 200
+            assert threading.active_count() == threads + 2  # the server's, and that of this connection
+        assert threading.active_count() == threads
+        with pytest.raises(httpx.HTTPError):
+            client.get(f"{server.url}/storage/v1/b")
+
+
 def test_many_requests_go_through_one_connection(server: StorageServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", int(server.url.rpartition(":")[2]))
     connection.connect()

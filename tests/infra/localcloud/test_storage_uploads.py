@@ -4,6 +4,7 @@ import io
 import random
 from pathlib import Path
 
+import httpx
 import pytest
 from google.api_core.exceptions import BadRequest, NotFound, PreconditionFailed
 from google.cloud.storage import Bucket, Client, transfer_manager
@@ -104,6 +105,21 @@ def test_many_files_go_both_ways(client: Client, bucket: Bucket, tmp_path: Path)
         bucket, names, destination_directory=str(down), blob_name_prefix="p/", worker_type=transfer_manager.THREAD
     )
     assert [(down / name).read_bytes() for name in names] == [(tmp_path / name).read_bytes() for name in names]
+
+
+def test_a_multipart_body_as_gcloud_writes_it(bucket: Bucket, server: StorageServer) -> None:
+    first = b'--==m==\nContent-Type: application/json\n\n{"name": "name"}\n'
+    body = first + b"--==m==\nContent-Type: text/x\n\nda\r\nta\n--==m==--\n"
+    headers = {"Content-Type": "multipart/related; boundary='==m=='"}
+    url = f"{server.url}/upload/storage/v1/b/bucket/o?uploadType=multipart"
+    assert httpx.post(url, content=body, headers=headers).status_code == 200
+    blob = bucket.get_blob("name")
+    assert (blob.download_as_bytes(), blob.content_type) == (b"da\r\nta", "text/x")
+    for broken in (body[:-8], body.replace(b"{", b""), b"", b"--==m==\n"):
+        answer = httpx.post(url, content=broken, headers=headers)
+        assert answer.status_code == 400
+    assert httpx.post(url, content=body, headers={"Content-Type": "multipart/related"}).status_code == 400
+    assert len(list(bucket.list_blobs())) == 1
 
 
 def test_a_bucket_that_is_not_there_answers_404(client: Client) -> None:
