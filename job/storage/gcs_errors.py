@@ -112,7 +112,10 @@ def _forbidden(words: str, asked: Asked) -> BatonError:
 
 def for_credentials(error: auth.GoogleAuthError, asked: Asked) -> BatonError:
     """What failing credentials mean; pure."""
-    words = _short(str(error.args[0]) if error.args else str(error))
+    first: object = error
+    while isinstance(first, Exception | tuple) and (parts := first if isinstance(first, tuple) else first.args):
+        first = parts[0]  # the library wraps its errors, and what they carry, in one another
+    words = _short(str(first))
     if isinstance(error, auth.InvalidOperation):  # the answer was 401, and there are none that could be renewed
         return _credentials("the service wants credentials (401), and none are given", asked)
     if isinstance(error, auth.DefaultCredentialsError):
