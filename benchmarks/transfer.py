@@ -1,6 +1,6 @@
 """How fast checkpoints go to Cloud Storage and come back, beside four other clients.
 
-    python -m benchmarks.transfer [--full] [--rounds 3] [--json FILE]       about 8 minutes on two quiet cores
+    python -m benchmarks.transfer [--full] [--rounds 3] [--json FILE]       about 4 minutes on two quiet cores
 
 The service is the project's own on loopback, so its speed and the two cores bound everything: what counts is how the
 clients compare. A second pass gives each stream a cap, as a network does: there it shows who uses several streams.
