@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.measure import ROOT
+
 BUCKET = "bench"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 

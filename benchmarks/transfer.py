@@ -7,14 +7,10 @@ clients compare. A second pass gives each stream a cap, as a network does: there
 Clients take turns, and what comes back is compared with what was sent, outside the time.
 """
 
-import contextlib
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -22,11 +18,11 @@ from time import perf_counter
 
 from rich.table import Table
 
-from benchmarks.measure import ROOT, Claim, hold_to_cores, options, progress, report, warn_if_busy
+from benchmarks.measure import Claim, hold_to_cores, options, progress, report, warn_if_busy
+from benchmarks.server import BUCKET, served
 from benchmarks.transfer_clients import Load, clients
 
 MIB = 1 << 20
-BUCKET = "benchmark"
 CAP_BYTES_PER_S = 25_000_000
 GOAL_OF_FASTEST = 0.9
 OURS, PLAIN = "ours", "google-cloud-storage"
@@ -72,9 +68,8 @@ def measure(case: Case, rounds: int, scratch: Path) -> Measured:
     for name in load.names:
         (load.folder / name).write_bytes(load.data)
     measured = Measured(case)
-    with served(scratch / "service", case.cap_bytes_per_s) as url:
-        os.environ["STORAGE_EMULATOR_HOST"] = url
-        contestants = clients(url, BUCKET, load, scratch)
+    with served(cap_bytes_per_s=case.cap_bytes_per_s, folder=scratch / "service") as server:
+        contestants = clients(server.url, BUCKET, load, scratch)
         for number in range(rounds):
             for client in contestants[number % len(contestants) :] + contestants[: number % len(contestants)]:
                 for direction, work in zip(DIRECTIONS, (client.up, client.down), strict=True):
@@ -83,23 +78,6 @@ def measure(case: Case, rounds: int, scratch: Path) -> Measured:
                     measured.seconds.setdefault((client.name, direction), []).append(perf_counter() - began_s)
                 assert all(data == load.data for data in client.came_back()), f"{client.name} brought other bytes back"
     return measured
-
-
-@contextlib.contextmanager
-def served(folder: Path, cap_bytes_per_s: float) -> Iterator[str]:
-    """A Cloud Storage on loopback with one bucket; its URL."""
-    command = [sys.executable, "-m", "infra.localcloud.storage", "--root", str(folder), "--bucket", BUCKET]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            url = server.stdout.readline().strip()
-            if cap_bytes_per_s:
-                slow = {"kind": "slow", "count": None, "bandwidth_bytes_per_s": cap_bytes_per_s}
-                rules = json.dumps([slow | {"verb": verb} for verb in ("upload", "download")])
-                urllib.request.urlopen(f"{url}/_faults", data=rules.encode(), timeout=10).close()
-            yield url
-        finally:
-            server.terminate()
 
 
 def claims_of(measured: Sequence[Measured]) -> list[Claim]:
