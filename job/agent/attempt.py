@@ -196,6 +196,7 @@ class Attempt:
         make_durable(self.loop, owner, self.uploader, Status.FINISHING)
         # The last row is of after the last checkpoint.
         self.loop.call(self.voice.journal.flush_metrics, heed="immediate")
+        self.loop.call(self.voice.write_phases, heed="immediate")
         folder = self.scratch / "result"
         checkpoint = owner.head.checkpoint
         assert checkpoint is not None

@@ -120,6 +120,11 @@ class Voice:
             with contextlib.suppress(BatonError):  # the next time will do
                 self._record.write_if_due()
 
+    def write_phases(self) -> None:
+        """attempt.json as things stand: the report is about to tell of them."""
+        if self._record is not None:
+            self._record.write()
+
     def crashed(self, what: str, step: int | None) -> None:
         """A trainer was lost, and another one goes on from `step`."""
         self.journal.event("trainer_crashed", what=what, step=step)
