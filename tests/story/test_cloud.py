@@ -84,9 +84,10 @@ def test_faults_of_one_kind_in_every_phase_change_nothing(
         for name, (objects, verb) in PHASES.items()
         if (kind != "lost_reply" or verb != "download") and (kind not in ("cut", "corrupt") or verb != "delete")
     }
+    count = 1 if kind in ("slow", "stall") else 2  # nothing is asked again for these
     for objects_glob, verb in fitting.values():
         more = {"stall": {"delay_s": 1.0}, "slow": {"delay_s": 0.3}, "cut": {"after_bytes": 5}}.get(kind, {})
-        storage.faults.arm(kind, object=f"{prefix}/{objects_glob}", verb=verb, count=2, **more)
+        storage.faults.arm(kind, object=f"{prefix}/{objects_glob}", verb=verb, count=count, **more)
     assert cloud_run.kill_at("upload", signal.SIGKILL) == -signal.SIGKILL
     assert cloud_run.finish() == reference
     assert storage.faults.armed() == [], "a fault that never happened proves nothing"

@@ -30,7 +30,7 @@ def print_hashes(folder: Path) -> None:
     for i, message in enumerate(agent.of("publish")):
         fields = message.fields
         del fields["meta"]["seconds"]
-        plain = json.dumps([fields["index"], fields["meta"]["scheduler"], fields["meta"]["state"]])
+        plain = json.dumps([fields.get("index"), fields["meta"]["scheduler"], fields["meta"]["state"]])
         hashes[f"extra {i}"] = hashlib.sha256(message.blob).hexdigest()
         hashes[f"plain {i}"] = hashlib.sha256(plain.encode()).hexdigest()
     print(json.dumps(hashes))
