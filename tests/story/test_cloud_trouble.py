@@ -79,7 +79,7 @@ def test_credentials_that_are_refused_for_a_while_are_waited_for(cloud_run: Run,
     assert weights_sha256(cloud_run) == reference
 
 
-@pytest.mark.parametrize("fault", ["stall", "503"])
+@pytest.mark.parametrize("fault", [pytest.param("stall", marks=pytest.mark.long), "503"])
 def test_uploads_that_do_not_get_through_end_an_attempt_in_time_and_the_next_goes_on(
     cloud_run: Run, cloud: Cloud, reference: str, fault: str
 ) -> None:

@@ -23,7 +23,10 @@ FILLER_BYTES = 41 << 20
 SLOW_BLOCK_S = 0.2  # a MiB: huggingface_hub hands over 10 of them at a time
 
 
-@pytest.mark.parametrize("place", ["tests.story.stalls:first_check", "tests.story.places:model_loading"])
+@pytest.mark.parametrize(
+    "place",
+    ["tests.story.stalls:first_check", pytest.param("tests.story.places:model_loading", marks=pytest.mark.long)],
+)
 def test_a_trainer_that_hangs_before_it_trains_is_started_again(run: Run, reference: str, place: str) -> None:
     run.settings.append(f"attempt.hang_timeout_s={HANG_S}")
     marker = run.folder / "here"
@@ -36,6 +39,7 @@ def test_a_trainer_that_hangs_before_it_trains_is_started_again(run: Run, refere
     assert weights_sha256(run) == reference
 
 
+@pytest.mark.long
 def test_a_task_that_loops_at_import_ends_the_attempt_and_nothing_is_changed(run: Run) -> None:
     run = own_workplace(run)
     run.settings.append(f"attempt.hang_timeout_s={HANG_S}")
@@ -50,6 +54,7 @@ def test_a_task_that_loops_at_import_ends_the_attempt_and_nothing_is_changed(run
     assert not run.bucket.exists()
 
 
+@pytest.mark.long
 def test_a_model_that_never_loads_ends_the_attempt_which_leaves_the_run_as_it_was(run: Run, reference: str) -> None:
     run.settings.append(f"attempt.hang_timeout_s={HANG_S}")
     attempt = run.start(patches=["tests.story.stalls:every_load"])
@@ -97,6 +102,7 @@ def test_a_slow_download_takes_longer_than_a_hang_and_is_left_in_peace(run: Run,
     assert weights_sha256(run) == reference
 
 
+@pytest.mark.long
 def test_a_download_that_stalls_is_tried_again(run: Run, reference: str, hub: Hub) -> None:
     over = threading.Event()
     run, env = from_hub(run, hub)

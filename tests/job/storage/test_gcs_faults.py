@@ -299,6 +299,7 @@ def test_what_is_asked_of_the_service_is_as_little_as_it_can_be(cloud: Cloud, bu
     ]
 
 
+@pytest.mark.long
 def test_nothing_is_asked_about_the_bucket_itself(cloud: Cloud) -> None:
     """The client would, in a thread of its own, and a VM may not have that right."""
     bucket = GcsBucket(f"gs://{BUCKET}/runs/{secrets.token_hex(8)}")
