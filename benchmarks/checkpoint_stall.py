@@ -93,7 +93,7 @@ class Round:
 
     @property
     def waited_share(self) -> float:
-        """The same, from the scheduler's count, over all threads: the most that it can be, but for caches and memory."""
+        """The same by the scheduler's count, over all threads: the most that it can be, but for caches and memory."""
         return self._share(self.waited_s)
 
     def _share(self, in_background_s: float) -> float:
