@@ -18,7 +18,8 @@ from rich.table import Table
 
 from benchmarks.measure import Claim, hold_to_cores, options, progress, ratio_of_sums, report, warn_if_busy
 from benchmarks.pipeline import Ends, Pipeline
-from benchmarks.server import BUCKET, Server, served
+from benchmarks.server import served
+from infra.localcloud.storage.process import BUCKET, StorageProcess
 from job.agent.saving import make_durable
 from job.agent.uploader import state_file
 from job.arena import TensorIndex, layout
@@ -48,7 +49,7 @@ def train(ends: Ends, index: TensorIndex, size_bytes: int) -> dict[str, Any]:
         time.sleep(1)
 
 
-def once(server: Server, size_bytes: int) -> tuple[float, float]:
+def once(server: StorageProcess, size_bytes: int) -> tuple[float, float]:
     """(seconds from notice to released, seconds of the bytes alone)."""
     index, _ = layout({"state": ("U8", (size_bytes,), size_bytes)})
     with Pipeline(BUSY_THREADS, server) as pipeline:

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
-from benchmarks.server import BUCKET, Server
+from benchmarks.server import cpu_s
+from infra.localcloud.storage.process import BUCKET, StorageProcess
 from job.agent.journal import Journal
 from job.agent.loop import Loop
 from job.agent.priority import stand_back
@@ -73,7 +74,7 @@ class Upload:
 class MeasuredUploader(Uploader):
     """The uploader, and when it worked."""
 
-    def __init__(self, *arguments: Any, durable: Durable, server: Server | None) -> None:
+    def __init__(self, *arguments: Any, durable: Durable, server: StorageProcess | None) -> None:
         super().__init__(*arguments)
         self._server = server
         self.uploads: list[Upload] = []
@@ -96,7 +97,7 @@ class MeasuredUploader(Uploader):
         self._on_change()  # wakes whoever waits for the end of this
 
     def _server_cpu_s(self) -> float:
-        return 0.0 if self._server is None else self._server.cpu_s()
+        return 0.0 if self._server is None else cpu_s(self._server)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Pipeline:
     Without a server the bucket is a folder.
     """
 
-    def __init__(self, threads: int, server: Server | None = None) -> None:
+    def __init__(self, threads: int, server: StorageProcess | None = None) -> None:
         self.bucket: Bucket
         self.owner: Owner
         self._server = server

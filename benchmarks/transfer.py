@@ -19,8 +19,9 @@ from time import perf_counter
 from rich.table import Table
 
 from benchmarks.measure import Claim, hold_to_cores, options, progress, report, warn_if_busy
-from benchmarks.server import BUCKET, served
+from benchmarks.server import served
 from benchmarks.transfer_clients import Load, clients
+from infra.localcloud.storage.process import BUCKET
 
 MIB = 1 << 20
 CAP_BYTES_PER_S = 25_000_000

@@ -7,8 +7,7 @@ import pytest
 from attempts import ForkServer, Run, logged, weights_sha256
 from workplace import make_workplace
 
-from infra.localcloud.storage import StorageServer
-from infra.localcloud.storage import start as start_storage
+from infra.localcloud.storage.process import BUCKET, StorageProcess, serve
 
 
 @pytest.fixture(scope="session")
@@ -50,23 +49,21 @@ def run(server: ForkServer, workplace: Path, tmp_path: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
-def storage_server() -> Iterator[StorageServer]:
-    with start_storage() as server:
-        server.make_bucket("stories", "US-CENTRAL1")
+def storage_server() -> Iterator[StorageProcess]:
+    with serve() as server:
         yield server
 
 
 @pytest.fixture
-def storage(storage_server: StorageServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+def storage(storage_server: StorageProcess, monkeypatch: pytest.MonkeyPatch) -> StorageProcess:
     """Cloud Storage on loopback, for this test's process and every attempt that it starts."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_server.url)
-    storage_server.accounting.reset()
-    yield storage_server
-    storage_server.faults.clear()
+    storage_server.clear()
+    return storage_server
 
 
 @pytest.fixture
-def cloud_run(server: ForkServer, workplace: Path, tmp_path: Path, storage: StorageServer) -> Run:
+def cloud_run(server: ForkServer, workplace: Path, tmp_path: Path, storage: StorageProcess) -> Run:
     """A run in Cloud Storage, whose checkpoints need not keep under a share of a machine's price."""
-    uri = f"gs://stories/runs/{tmp_path.name}"
+    uri = f"gs://{BUCKET}/runs/{tmp_path.name}"
     return Run(server, workplace, tmp_path, ["attempt.machine_usd_per_hour=1000"], cloud_uri=uri)

@@ -22,8 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.localcloud.storage import StorageServer
-from infra.localcloud.storage import start as start_storage
+from infra.localcloud.storage.process import BUCKET, StorageProcess, serve
 from tests.story.attempts import ForkServer, Process, Run, weights_sha256
 from tests.story.workplace import make_workplace
 
@@ -47,7 +46,7 @@ class Tally:
         return self.kills.total()
 
 
-def soak_run(run: Run, reference: str, draw: random.Random, tally: Tally, storage: StorageServer | None) -> None:
+def soak_run(run: Run, reference: str, draw: random.Random, tally: Tally, storage: StorageProcess | None) -> None:
     """One run from its first attempt to its last, killed on the way."""
     left = KILLS_PER_RUN
     for _ in range(20 * KILLS_PER_RUN):
@@ -91,13 +90,13 @@ def kill_somewhere(run: Run, attempt: Process, draw: random.Random, tally: Tally
     return 1
 
 
-def arm(storage: StorageServer, run: Run, draw: random.Random) -> None:
+def arm(storage: StorageProcess, run: Run, draw: random.Random) -> None:
     """A few faults, somewhere."""
     for _ in range(draw.randrange(3)):
         kind = draw.choice(FAULTS)
-        storage.faults.arm(
+        storage.arm(
             kind,
-            object=f"{run.cloud_uri.removeprefix('gs://soak/')}/*",
+            object=f"{run.cloud_uri.removeprefix(f'gs://{BUCKET}/')}/*",
             verb=draw.choice(("upload", "download", "*")) if kind not in ("cut", "corrupt", "stall") else "*",
             skip=draw.randrange(60),
             count=draw.choice((1, 1, 2, 3)),
@@ -117,9 +116,8 @@ def soaking(kills: int, draw: random.Random, *, gs: bool, parallel: int) -> Iter
         make_workplace(workplace)
         server = ForkServer.start(folder)
         stack.callback(server.stop)
-        storage = stack.enter_context(start_storage()) if gs else None
+        storage = stack.enter_context(serve()) if gs else None
         if storage is not None:
-            storage.make_bucket("soak")
             os.environ["STORAGE_EMULATOR_HOST"] = storage.url
         reference_run = Run(server, workplace, _made(folder / "reference"))
         attempt = reference_run.start()
@@ -134,7 +132,7 @@ def soaking(kills: int, draw: random.Random, *, gs: bool, parallel: int) -> Iter
                 name = f"run-{worker}-{number}"
                 run = Run(server, workplace, _made(folder / name))
                 if storage is not None:
-                    run.cloud_uri = f"gs://soak/runs/{name}"
+                    run.cloud_uri = f"gs://{BUCKET}/runs/{name}"
                 soak_run(run, reference, own, tally, storage)
                 print(f"\r{tally.total()} kills, {tally.runs} runs", end="", file=sys.stderr, flush=True)
 

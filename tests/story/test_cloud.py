@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attempts import Run, random_moments, wait_until, weights_sha256
 
-from infra.localcloud.storage import StorageServer
+from infra.localcloud.storage.process import BUCKET, StorageProcess
 
 PLACES = [
     "restore",
@@ -76,9 +76,9 @@ def test_an_attempt_killed_at_a_place_is_gone_on_with(
 
 @pytest.mark.parametrize("kind", core_or_long(KINDS, CORE_KINDS))
 def test_faults_of_one_kind_in_every_phase_change_nothing(
-    cloud_run: Run, reference: str, storage: StorageServer, kind: str
+    cloud_run: Run, reference: str, storage: StorageProcess, kind: str
 ) -> None:
-    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    prefix = cloud_run.cloud_uri.removeprefix(f"gs://{BUCKET}/")
     fitting = {
         name: (objects, verb)
         for name, (objects, verb) in PHASES.items()
@@ -87,18 +87,18 @@ def test_faults_of_one_kind_in_every_phase_change_nothing(
     count = 1 if kind in ("slow", "stall") else 2  # nothing is asked again for these
     for objects_glob, verb in fitting.values():
         more = {"stall": {"delay_s": 1.0}, "slow": {"delay_s": 0.3}, "cut": {"after_bytes": 5}}.get(kind, {})
-        storage.faults.arm(kind, object=f"{prefix}/{objects_glob}", verb=verb, count=count, **more)
+        storage.arm(kind, object=f"{prefix}/{objects_glob}", verb=verb, count=count, **more)
     assert cloud_run.kill_at("upload", signal.SIGKILL) == -signal.SIGKILL
     assert cloud_run.finish() == reference
-    assert storage.faults.armed() == [], "a fault that never happened proves nothing"
+    assert storage.armed() == [], "a fault that never happened proves nothing"
 
 
 def test_a_trainer_that_crashes_goes_on_from_memory_while_storage_fails(
-    cloud_run: Run, reference: str, storage: StorageServer
+    cloud_run: Run, reference: str, storage: StorageProcess
 ) -> None:
-    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    prefix = cloud_run.cloud_uri.removeprefix(f"gs://{BUCKET}/")
     attempt = cloud_run.start_at("scoring")
-    storage.faults.arm("503", object=f"{prefix}/*", count=10)
+    storage.arm("503", object=f"{prefix}/*", count=10)
     trainer = attempt.trainer_pid()
     assert trainer is not None
     os.kill(trainer, signal.SIGKILL)
@@ -123,30 +123,30 @@ def test_a_zombie_that_wakes_late_is_fenced_and_changes_nothing(cloud_run: Run, 
 
 
 def test_a_service_that_is_down_is_waited_for_and_the_training_goes_on(
-    cloud_run: Run, reference: str, storage: StorageServer
+    cloud_run: Run, reference: str, storage: StorageProcess
 ) -> None:
-    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    prefix = cloud_run.cloud_uri.removeprefix(f"gs://{BUCKET}/")
     trace = cloud_run.folder / "trace"
     attempt = cloud_run.start_at("scoring", "trace", env={"BATON_TEST_TRACE": str(trace)})
     before = cloud_run.durable_step()
-    storage.faults.arm("503", object=f"{prefix}/*", verb="upload", count=None)
+    storage.arm("503", object=f"{prefix}/*", verb="upload", count=None)
     cloud_run.go_on("scoring")
     wait_until(lambda: "published 6" in trace.read_text() or not attempt.lives(), f"the last step\n{attempt.err}")
     assert attempt.lives(), attempt.err
     assert cloud_run.durable_step() == before, "nothing could be written"
-    storage.faults.clear()
+    storage.clear()
     assert attempt.wait() == 0, attempt.err
     assert weights_sha256(cloud_run) == reference
 
 
 @pytest.mark.long
-def test_random_kills_while_storage_fails_at_random(cloud_run: Run, reference: str, storage: StorageServer) -> None:
+def test_random_kills_while_storage_fails_at_random(cloud_run: Run, reference: str, storage: StorageProcess) -> None:
     moments = random_moments()
-    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    prefix = cloud_run.cloud_uri.removeprefix(f"gs://{BUCKET}/")
     code = -1
     for kill in range(30):
         for kind in moments.sample(["503", "429", "cut", "lost_reply", "corrupt"], 2):
-            storage.faults.arm(kind, object=f"{prefix}/*", skip=moments.randrange(40), count=2)
+            storage.arm(kind, object=f"{prefix}/*", skip=moments.randrange(40), count=2)
         attempt = cloud_run.start()
         cloud_run.wait_for_step(cloud_run.durable_step() + 1, attempt)
         if kill < 6 and attempt.lives():
@@ -160,18 +160,18 @@ def test_random_kills_while_storage_fails_at_random(cloud_run: Run, reference: s
 
 
 def test_a_restore_among_a_thousand_checkpoints_reads_head_and_one_manifest(
-    cloud_run: Run, reference: str, storage: StorageServer
+    cloud_run: Run, reference: str, storage: StorageProcess
 ) -> None:
     assert cloud_run.kill_at("mid_accumulation", signal.SIGTERM) == 75
     head = cloud_run.head()
     assert head is not None
-    prefix = cloud_run.cloud_uri.removeprefix("gs://stories/")
+    prefix = cloud_run.cloud_uri.removeprefix(f"gs://{BUCKET}/")
     for step in range(1000):
         for name in ("state.safetensors", "MANIFEST.json"):
             cloud_run.store.write(f"checkpoints/{step:06d}-0001-{step:016x}/{name}", b"of an attempt long ago")
-    storage.accounting.reset()
+    storage.clear()
     attempt = cloud_run.start_at("model_loading")
-    asked = storage.accounting.last()
+    asked = storage.requests()
     folder = f"{prefix}/{head['checkpoint']['folder']}"
     assert {e["object"] for e in asked if e["object"].endswith("MANIFEST.json")} <= {
         f"{folder}/MANIFEST.json",

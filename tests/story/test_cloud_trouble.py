@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from attempts import Process, Run, wait_until, weights_sha256
-from cloud import BUCKET, Cloud, serve
+
+from infra.localcloud.storage.process import BUCKET, StorageProcess, serve
 
 EVERY_STEP = ["attempt.machine_usd_per_hour=1000"]
 """Checkpoints as often as there are steps, whatever the service bills for them."""
@@ -28,13 +29,13 @@ def port() -> int:
 
 
 @pytest.fixture
-def cloud(port: int, tmp_path: Path) -> Iterator[Cloud]:
+def cloud(port: int, tmp_path: Path) -> Iterator[StorageProcess]:
     with serve("--port", str(port), "--root", str(tmp_path / "cloud")) as cloud:
         yield cloud
 
 
 @pytest.fixture
-def cloud_run(run: Run, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Run:
+def cloud_run(run: Run, cloud: StorageProcess, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.url)
     run.cloud_uri = f"gs://{BUCKET}/runs/{secrets.token_hex(4)}"
     run.settings = EVERY_STEP
@@ -69,7 +70,9 @@ def test_an_outage_in_the_middle_stops_no_training_and_loses_nothing(
         assert weights_sha256(run) == reference
 
 
-def test_credentials_that_are_refused_for_a_while_are_waited_for(cloud_run: Run, cloud: Cloud, reference: str) -> None:
+def test_credentials_that_are_refused_for_a_while_are_waited_for(
+    cloud_run: Run, cloud: StorageProcess, reference: str
+) -> None:
     attempt = cloud_run.start_at("mid_accumulation", env=bill(cloud_run))
     cloud.arm("401", count=None)
     cloud_run.go_on("mid_accumulation")
@@ -81,7 +84,7 @@ def test_credentials_that_are_refused_for_a_while_are_waited_for(cloud_run: Run,
 
 @pytest.mark.parametrize("fault", [pytest.param("stall", marks=pytest.mark.long), "503"])
 def test_uploads_that_do_not_get_through_end_an_attempt_in_time_and_the_next_goes_on(
-    cloud_run: Run, cloud: Cloud, reference: str, fault: str
+    cloud_run: Run, cloud: StorageProcess, reference: str, fault: str
 ) -> None:
     attempt = cloud_run.start_at("mid_accumulation")
     cloud.arm(fault, verb="upload", count=None, delay_s=None)

@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 
 import pytest
-from cloud import Cloud, serve
+
+from infra.localcloud.storage.process import StorageProcess, serve
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Cloud]:
+def server() -> Iterator[StorageProcess]:
     with serve() as cloud:
         yield cloud
 
 
 @pytest.fixture
-def cloud(server: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+def cloud(server: StorageProcess, monkeypatch: pytest.MonkeyPatch) -> StorageProcess:
     """The server, with no faults armed, as the one that gs:// means."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST"):

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cloud import BUCKET
 
+from infra.localcloud.storage.process import BUCKET
 from job.errors import UsageError
 from job.storage import Bucket, NotFound, PreconditionFailed, open_bucket
 from job.storage.chunks import CHUNK_BYTES, crc32c

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cloud import BUCKET, Cloud, serve
 from google.auth.compute_engine import _metadata
 from google.auth.credentials import AnonymousCredentials
 
+from infra.localcloud.storage.process import BUCKET, StorageProcess, serve
 from job.errors import NeedsPerson, Transient
 from job.storage.gcs import GcsBucket
 from job.storage.gcs_session import find_credentials
@@ -98,14 +98,14 @@ def policy(tmp_path: Path) -> Policy:
 
 
 @pytest.fixture
-def cloud(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+def cloud(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageProcess]:
     with serve("--policy", str(policy.path)) as cloud:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.url)
         yield cloud
 
 
 @pytest.fixture
-def bucket(machine: Machine, cloud: Cloud) -> GcsBucket:
+def bucket(machine: Machine, cloud: StorageProcess) -> GcsBucket:
     return GcsBucket(f"gs://{BUCKET}/runs/x", write_interval_s=0)
 
 

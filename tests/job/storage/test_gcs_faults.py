@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from cloud import BUCKET, Cloud
 
+from infra.localcloud.storage.process import BUCKET, StorageProcess
 from job.errors import NeedsPerson, Transient
 from job.storage import NotFound, ObjectInfo, PreconditionFailed, gcs_read
 from job.storage.gcs import TRIES, GcsBucket
@@ -23,7 +23,7 @@ STALL_S = 0.3
 
 
 @pytest.fixture
-def bucket(cloud: Cloud) -> GcsBucket:
+def bucket(cloud: StorageProcess) -> GcsBucket:
     """Objects above 64 KiB are large to it."""
     bucket = GcsBucket(
         f"gs://{BUCKET}/runs/{secrets.token_hex(8)}",
@@ -117,7 +117,7 @@ CHANGES = [*WRITES, (create_large, "compose"), (delete, "delete"), (delete_gener
 MID_LARGE = {"object": "*large/*", "after_bytes": 40_000}
 
 
-def got_over(cloud: Cloud, bucket: GcsBucket, work: Work) -> None:
+def got_over(cloud: StorageProcess, bucket: GcsBucket, work: Work) -> None:
     """The work is done as if nothing had happened, the fault did strike, and no part of an object is left."""
     work(bucket)
     assert cloud.armed() == []
@@ -127,7 +127,7 @@ def got_over(cloud: Cloud, bucket: GcsBucket, work: Work) -> None:
 @pytest.mark.parametrize("kind", ["408", "429", "500", "502", "503", "504", "401", "cut"])
 @pytest.mark.parametrize(("work", "verb"), [*WRITES, *OTHERS, *READS])
 def test_an_answer_or_a_connection_that_fails_once_is_got_over(
-    cloud: Cloud, bucket: GcsBucket, work: Work, verb: str, kind: str
+    cloud: StorageProcess, bucket: GcsBucket, work: Work, verb: str, kind: str
 ) -> None:
     cloud.arm(kind, verb=verb)
     got_over(cloud, bucket, work)
@@ -136,7 +136,7 @@ def test_an_answer_or_a_connection_that_fails_once_is_got_over(
 @pytest.mark.parametrize(("work", "verb"), CHANGES)
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_change_whose_reply_is_lost_is_known_to_be_done(
-    cloud: Cloud, bucket: GcsBucket, work: Work, verb: str, times: int
+    cloud: StorageProcess, bucket: GcsBucket, work: Work, verb: str, times: int
 ) -> None:
     cloud.arm("lost_reply", verb=verb)
     if times == 2:
@@ -148,7 +148,7 @@ def test_a_change_whose_reply_is_lost_is_known_to_be_done(
 @pytest.mark.parametrize("after_bytes", [1, 4_000])
 @pytest.mark.parametrize(("work", "verb"), [*WRITES, *READS])
 def test_a_stream_that_breaks_in_the_middle_is_got_over(
-    cloud: Cloud, bucket: GcsBucket, work: Work, verb: str, kind: str, after_bytes: int
+    cloud: StorageProcess, bucket: GcsBucket, work: Work, verb: str, kind: str, after_bytes: int
 ) -> None:
     cloud.arm(kind, verb=verb, after_bytes=after_bytes, delay_s=None)
     if (work, verb) == (overwrite, "upload"):
@@ -162,7 +162,7 @@ def test_a_stream_that_breaks_in_the_middle_is_got_over(
 
 @pytest.mark.parametrize(("work", "verb"), [*WRITES, *OTHERS, *READS])
 def test_trouble_that_stays_is_transient_after_a_few_tries(
-    cloud: Cloud, bucket: GcsBucket, work: Work, verb: str
+    cloud: StorageProcess, bucket: GcsBucket, work: Work, verb: str
 ) -> None:
     cloud.arm("503", verb=verb, count=None)
     with pytest.raises(Transient, match="the service answers 503"):
@@ -176,7 +176,9 @@ def test_trouble_that_stays_is_transient_after_a_few_tries(
 
 
 @pytest.mark.parametrize(("work", "verb"), [*WRITES, *OTHERS, *READS])
-def test_a_refusal_is_asked_for_once_and_needs_a_person(cloud: Cloud, bucket: GcsBucket, work: Work, verb: str) -> None:
+def test_a_refusal_is_asked_for_once_and_needs_a_person(
+    cloud: StorageProcess, bucket: GcsBucket, work: Work, verb: str
+) -> None:
     cloud.arm("403", verb=verb, count=None)
     with pytest.raises(NeedsPerson, match="permission denied") as caught:
         work(bucket)
@@ -186,7 +188,7 @@ def test_a_refusal_is_asked_for_once_and_needs_a_person(cloud: Cloud, bucket: Gc
 
 
 def test_another_writer_between_a_lost_reply_and_the_next_try_is_not_taken_for_ones_own(
-    cloud: Cloud, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
+    cloud: StorageProcess, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = bucket.read("before")[1]
     other = GcsBucket(bucket.uri, write_interval_s=0)
@@ -206,7 +208,7 @@ def test_another_writer_between_a_lost_reply_and_the_next_try_is_not_taken_for_o
     assert content(bucket, "before") == b"another's"
 
 
-def test_bytes_that_change_every_time_are_never_handed_out(cloud: Cloud, bucket: GcsBucket) -> None:
+def test_bytes_that_change_every_time_are_never_handed_out(cloud: StorageProcess, bucket: GcsBucket) -> None:
     for work in (read, read_into, read_into_large):
         cloud.arm("corrupt", verb="download", count=None)
         with pytest.raises(Transient, match="other bytes arrived"):
@@ -214,7 +216,7 @@ def test_bytes_that_change_every_time_are_never_handed_out(cloud: Cloud, bucket:
         cloud.clear()
 
 
-def test_bytes_that_change_on_the_way_up_are_never_stored(cloud: Cloud, bucket: GcsBucket) -> None:
+def test_bytes_that_change_on_the_way_up_are_never_stored(cloud: StorageProcess, bucket: GcsBucket) -> None:
     cloud.arm("corrupt", verb="upload", count=None)
     for name, data in (("new", SMALL), ("large/new", LARGE)):
         with pytest.raises(Transient, match="not those that were sent"):
@@ -224,7 +226,7 @@ def test_bytes_that_change_on_the_way_up_are_never_stored(cloud: Cloud, bucket: 
 
 
 def test_an_object_that_is_replaced_while_it_is_read_comes_back_whole(
-    cloud: Cloud, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
+    cloud: StorageProcess, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ranges name the generation that the first look saw."""
     newer, look_once = os.urandom(len(LARGE)), gcs_read.blob_of
@@ -242,7 +244,7 @@ def test_an_object_that_is_replaced_while_it_is_read_comes_back_whole(
     assert info == bucket.stat("large/before")
 
 
-def test_credentials_that_fail_at_the_start_need_a_person_and_later_only_patience(cloud: Cloud) -> None:
+def test_credentials_that_fail_at_the_start_need_a_person_and_later_only_patience(cloud: StorageProcess) -> None:
     bucket = GcsBucket(f"gs://{BUCKET}/runs/{secrets.token_hex(8)}", write_interval_s=0)
     cloud.arm("401", count=None)
     with pytest.raises(NeedsPerson, match="credentials"):
@@ -256,7 +258,7 @@ def test_credentials_that_fail_at_the_start_need_a_person_and_later_only_patienc
     bucket.write("head.json", b"{}")
 
 
-def test_a_bucket_that_is_missing_is_named_with_how_to_make_it(cloud: Cloud) -> None:
+def test_a_bucket_that_is_missing_is_named_with_how_to_make_it(cloud: StorageProcess) -> None:
     bucket = GcsBucket("gs://no-such-bucket-1/runs/x", write_interval_s=0)
     for work in (
         lambda: bucket.stat("head.json"),
@@ -276,7 +278,7 @@ def test_a_server_that_is_not_there_is_transient(monkeypatch: pytest.MonkeyPatch
         GcsBucket(f"gs://{BUCKET}/runs/x").stat("head.json")
 
 
-def test_what_is_asked_of_the_service_is_as_little_as_it_can_be(cloud: Cloud, bucket: GcsBucket) -> None:
+def test_what_is_asked_of_the_service_is_as_little_as_it_can_be(cloud: StorageProcess, bucket: GcsBucket) -> None:
     def asked(work: Callable[[], object]) -> list[str]:
         cloud.clear()
         work()
@@ -300,7 +302,7 @@ def test_what_is_asked_of_the_service_is_as_little_as_it_can_be(cloud: Cloud, bu
 
 
 @pytest.mark.long
-def test_nothing_is_asked_about_the_bucket_itself(cloud: Cloud) -> None:
+def test_nothing_is_asked_about_the_bucket_itself(cloud: StorageProcess) -> None:
     """The client would, in a thread of its own, and a VM may not have that right."""
     bucket = GcsBucket(f"gs://{BUCKET}/runs/{secrets.token_hex(8)}")
     list(bucket.list(""))
@@ -315,7 +317,7 @@ def wait_for_threads(which: Callable[[str], bool]) -> None:
             thread.join(20)
 
 
-def test_what_is_asked_is_counted_as_the_service_bills_it(cloud: Cloud, bucket: GcsBucket) -> None:
+def test_what_is_asked_is_counted_as_the_service_bills_it(cloud: StorageProcess, bucket: GcsBucket) -> None:
     before = bucket.usage
     cloud.arm("503", verb="upload")
     bucket.write("new", SMALL, if_generation=0)
@@ -329,7 +331,7 @@ def test_what_is_asked_is_counted_as_the_service_bills_it(cloud: Cloud, bucket: 
 
 
 def test_every_write_of_a_large_object_has_its_precondition(
-    cloud: Cloud, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
+    cloud: StorageProcess, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conditions: list[int | None] = []
     upload = bucket._wire.upload
@@ -346,7 +348,7 @@ def test_every_write_of_a_large_object_has_its_precondition(
     assert content(bucket, "large/before") == LARGE
 
 
-def test_more_parts_than_are_joined_at_once_become_one_object(cloud: Cloud) -> None:
+def test_more_parts_than_are_joined_at_once_become_one_object(cloud: StorageProcess) -> None:
     bucket = GcsBucket(f"gs://{BUCKET}/runs/{secrets.token_hex(8)}", write_interval_s=0, single_bytes=100)
     data = os.urandom(100_000)
     written = bucket.write("x", (data[at : at + 77] for at in range(0, len(data), 77)), if_generation=0)
@@ -357,7 +359,7 @@ def test_more_parts_than_are_joined_at_once_become_one_object(cloud: Cloud) -> N
 
 
 def test_a_long_listing_comes_page_by_page_and_a_page_that_fails_is_asked_for_again(
-    cloud: Cloud, bucket: GcsBucket
+    cloud: StorageProcess, bucket: GcsBucket
 ) -> None:
     names = [f"segments/{number:04}" for number in range(1100)]
     for name in names:
@@ -370,7 +372,9 @@ def test_a_long_listing_comes_page_by_page_and_a_page_that_fails_is_asked_for_ag
     assert len(cloud.requests("list")) == 3
 
 
-def test_writes_of_one_name_keep_to_the_pace_of_the_service(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_of_one_name_keep_to_the_pace_of_the_service(
+    cloud: StorageProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = GcsBucket(f"gs://{BUCKET}/runs/{secrets.token_hex(8)}")
     slept: list[float] = []
     monkeypatch.setattr("job.storage.gcs_write.time.sleep", slept.append)
@@ -381,13 +385,13 @@ def test_writes_of_one_name_keep_to_the_pace_of_the_service(cloud: Cloud, monkey
     assert 0.5 < slept[1] <= 1 < slept[2] <= 2
 
 
-def test_a_missing_object_is_missing_after_trouble_too(cloud: Cloud, bucket: GcsBucket) -> None:
+def test_a_missing_object_is_missing_after_trouble_too(cloud: StorageProcess, bucket: GcsBucket) -> None:
     cloud.arm("503", verb="download")
     with pytest.raises(NotFound):
         bucket.read("nothing")
 
 
-def test_the_location_of_a_bucket_is_told_where_it_may_be_asked_for(cloud: Cloud, bucket: GcsBucket) -> None:
+def test_the_location_of_a_bucket_is_told_where_it_may_be_asked_for(cloud: StorageProcess, bucket: GcsBucket) -> None:
     assert bucket.location() == "US"
     cloud.arm("403", verb="bucket", count=None)
     assert bucket.location() is None

@@ -1,4 +1,4 @@
-"""A Cloud Storage of one's own on loopback, in a process of its own, whose faults are armed over the wire."""
+"""The server in a process of its own, for tests and benchmarks; its faults are armed over the wire."""
 
 import contextlib
 import json
@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-BUCKET = "baton-tests"
+ROOT = Path(__file__).resolve().parents[3]
+BUCKET = "baton"
+"""Is there from the start."""
 
 
 @dataclass(frozen=True)
-class Cloud:
+class StorageProcess:
     """A server that runs."""
 
     url: str
+    pid: int
 
     def arm(self, kind: str, **rule: Any) -> None:
         """One more fault (infra/localcloud/storage/faults.py says which there are)."""
@@ -46,12 +48,12 @@ class Cloud:
 
 
 @contextlib.contextmanager
-def serve(*flags: str) -> Iterator[Cloud]:
+def serve(*flags: str) -> Iterator[StorageProcess]:
     """Serves until the end of the block."""
     command = [sys.executable, "-m", "infra.localcloud.storage", "--bucket", BUCKET, *flags]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            yield Cloud(server.stdout.readline().strip())
+            yield StorageProcess(server.stdout.readline().strip(), server.pid)
         finally:
             server.terminate()
