@@ -16,16 +16,42 @@ from job.storage import Bucket, PreconditionFailed
 SWAP_TRIES = 20
 
 Want = Literal["run", "stop", "failed"]
+How = Literal[
+    "finished",
+    "preempted",
+    "host error",
+    "capped",
+    "stopped",
+    "deleted",
+    "waiting",
+    "fenced",
+    "crashed",
+    "hung",
+    "out of memory",
+    "sick gpu",
+    "boot failure",
+    "refused",
+    "stockout",
+    "quota",
+    "rate limit",
+    "never created",
+]
+"""Ends of a VM, as told apart from outside (docs/design.md, Recovery)."""
 
 
 class SeenEnd(Record):
     """How an attempt ended as seen from outside."""
 
-    how: str
-    """Preempted, crashed, finished, replaced..."""
+    how: How
     at_s: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch: the cloud's time of the end where it is known, else when it was seen."""
     exit_code: int | None = None
+    detail: str = ""
+    """For people: the cloud's words, the exit's reason."""
+    durable_step: int | None = None
+    """Head's step when the end was recorded: failures without a new one are counted by it."""
+    ran_from_s: float | None = None
+    """The cloud's time from which the VM was billed; None when none ever ran."""
 
 
 class Claim(Record):
@@ -41,6 +67,14 @@ class Claim(Record):
     vm: str | None = None
     request_id: str | None = None
     """Of the insert: asking twice makes one VM."""
+    machine_type: str | None = None
+    spot: bool | None = None
+    usd_per_hour: float | None = None
+    """Of the VM with its disk, as the plan had it when it was claimed."""
+    instance_id: str | None = None
+    """The cloud's number of the VM, once it is known: its operations are found by it, also when it is gone."""
+    drill: str | None = None
+    """Who asked, by `baton preempt`, that this VM be stopped as the platform would."""
     ended: SeenEnd | None = None
 
 

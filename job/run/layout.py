@@ -36,6 +36,16 @@ def heartbeat_name(attempt: int) -> str:
     return f"{attempt_folder(attempt)}heartbeat.json"
 
 
+def exit_name(attempt: int) -> str:
+    """How the container ended, in the words of the VM around it."""
+    return f"{attempt_folder(attempt)}exit.json"
+
+
+def console_folder(attempt: int) -> str:
+    """Where the VM ships what its boot and its container print, as text; ends in a slash."""
+    return f"{attempt_folder(attempt)}console/"
+
+
 def segment_folder(attempt: int, kind: str) -> str:
     """Where an attempt's segments of a kind (logs, events, metrics, samples, judge) lie; ends in a slash."""
     return f"{attempt_folder(attempt)}{kind}/"

@@ -1,6 +1,6 @@
 """What is wanted of a run: immutable revisions, of which the newest number counts."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,35 @@ class SpecModel(Record):
     """Of a local folder's files, or of the model that the project makes."""
 
 
+class Machine(Record):
+    """Which VMs the run may have, and what it may cost. Only what launch and resume write; VMs cannot."""
+
+    gpu: str
+    """As `--gpu` names it: l4, a100..."""
+    project: str
+    spot: bool = True
+    on_demand: Literal["never", "after", "deadline"] = "never"
+    """When an on-demand VM may be taken instead of a spot one."""
+    on_demand_after_s: float | None = None
+    """Seconds without a VM after which `after` applies."""
+    zones: tuple[str, ...] = ()
+    """Where VMs may be; empty: in `regions`."""
+    regions: tuple[str, ...] = ()
+    """Empty: wherever the GPU is offered, the bucket's region first."""
+    image: str
+    """The container, by digest."""
+    boot_image: str
+    """The VM's: project/family or full name, dated."""
+    boot_disk_gb: int = Field(ge=10)
+    service_account: str
+    notice_s: int = 120
+    """Notice asked for from the platform; 0 or 120."""
+    cap_usd: float = Field(gt=0)
+    """What all VMs of the run may cost together: machine, disk, network."""
+    deadline_s: float | None = None
+    """When it has to be finished, seconds since the epoch."""
+
+
 class Spec(Record):
     """One revision."""
 
@@ -38,6 +67,8 @@ class Spec(Record):
     inputs: dict[str, Input] = Field(default_factory=dict)
     """By the setting that names the file."""
     model: SpecModel
+    machine: Machine | None = None
+    """None for a run of processes that people start."""
     fingerprint: str
     """Of the settings that are part of the run's identity."""
     accepted: tuple[str, ...] = ()

@@ -116,14 +116,14 @@ def test_a_run_without_head_is_starting() -> None:
     ],
 )
 def test_an_attempts_own_last_word_counts_first(exit_code: int, reason: str, how: str) -> None:
-    seen = SeenEnd(how="preempted by the cloud", at_s=NOW_S)
+    seen = SeenEnd(how="preempted", at_s=NOW_S)
     attempt = look(claims(claim(1, ended=seen)), head(7), (record(1, exit_code, reason),)).attempts[0]
     assert (attempt.how, attempt.exit_code, attempt.ended, attempt.last_step) == (how, exit_code, True, 7)
 
 
 def test_then_counts_what_was_seen_from_outside() -> None:
-    seen = SeenEnd(how="preempted by the cloud", at_s=NOW_S)
-    assert look(claims(claim(1, ended=seen)), head(7), (record(1),)).attempts[0].how == "preempted by the cloud"
+    seen = SeenEnd(how="preempted", at_s=NOW_S)
+    assert look(claims(claim(1, ended=seen)), head(7), (record(1),)).attempts[0].how == "preempted"
 
 
 def test_an_attempt_without_a_word_that_was_superseded_was_killed_or_lost() -> None:
@@ -143,7 +143,7 @@ def test_a_killed_attempt_shows_the_step_that_it_told_of_last() -> None:
 
 
 def test_every_attempt_tells_when_it_was_last_heard_of() -> None:
-    seen = SeenEnd(how="preempted by the cloud", at_s=NOW_S - 3)
+    seen = SeenEnd(how="preempted", at_s=NOW_S - 3)
     run = look(claims(claim(1), claim(2, ended=seen), claim(3)), head(7), (record(1, 75), record(2)), beat(3, age_s=90))
     assert [attempt.heard_s for attempt in run.attempts] == [NOW_S, NOW_S - 3, NOW_S - 90]
     assert look(claims(claim(1))).attempts[0].heard_s is None
