@@ -20,7 +20,8 @@ from urllib.parse import quote, unquote
 
 from job.errors import NeedsPerson, UsageError
 from job.storage import Data, NotFound, ObjectInfo, PreconditionFailed
-from job.storage.chunks import CHUNK_BYTES, chunks, crc32c
+from job.storage.chunks import CHUNK_BYTES, crc32c
+from job.storage.direct import write_file
 from job.storage.folder import Folder, explained
 from job.storage.usage import Usage
 
@@ -78,10 +79,7 @@ class FileBucket:
         with explained(path), self._folder.temporary() as (temporary, fd):
             # Checked again below; here it saves writing data that will be refused.
             _check(name, generation := _generation(path), if_generation)
-            crc = 0
-            for chunk in chunks(data):
-                crc = crc32c(chunk, crc)
-                _write_all(fd, chunk)
+            crc = write_file(fd, data)
             generation = _stamp(fd, path, generation)
             os.fsync(fd)
             with self._folder.locked():
@@ -212,11 +210,6 @@ def _fill(fd: int, buffer: memoryview) -> int:
         crc = crc32c(view[at : at + count], crc)
         at += count
     return crc
-
-
-def _write_all(fd: int, chunk: memoryview) -> None:
-    while chunk:
-        chunk = chunk[os.write(fd, chunk) :]
 
 
 def _sync_folder(folder: Path) -> None:
