@@ -4,15 +4,19 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import random
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import google_crc32c
 import pytest
 
 from job.errors import ExitCode, NeedsPerson, Transient, UsageError
 from job.storage import PreconditionFailed, folder
+from job.storage.direct import BLOCK_BYTES
 from job.storage.file import FileBucket
 from job.storage.folder import LOCK, TEMPORARY
 
@@ -211,3 +215,28 @@ def test_a_lock_that_is_never_given_back_is_transient_trouble(
             bucket.write("x", b"new")
     bucket.write("x", b"new")
     assert bucket.read("x")[0] == b"new"
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1, 4095])
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_large_objects_are_whole_whatever_pieces_they_come_in(extra: int, place: str, tmp_path: Path) -> None:
+    """They go past the page cache, in aligned blocks, where the file system can do that: one in memory cannot."""
+    size = 2 * BLOCK_BYTES + extra
+    data = random.Random(extra).randbytes(size)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if place == "memory" else tmp_path) as folder:
+        bucket = FileBucket(f"file://{folder}")
+        pieces = [data[:7], b"", data[7 : BLOCK_BYTES + 3], data[BLOCK_BYTES + 3 :]]
+        for name, given in (("whole", data), ("in-pieces", pieces)):
+            info = bucket.write(name, given)
+            assert (info.size_bytes, info.crc32c) == (size, google_crc32c.value(data))
+            assert (Path(folder) / name).read_bytes() == data
+
+
+def test_a_disk_that_takes_a_part_of_a_block_gets_the_rest(
+    bucket: FileBucket, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(1).randbytes(3 * BLOCK_BYTES)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, view: write(fd, view[: max(512, len(view) // 3 // 512 * 512)]))
+    bucket.write("x", data)
+    assert (root / "x").read_bytes() == data
