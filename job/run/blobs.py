@@ -41,7 +41,7 @@ def _upload(bucket: Bucket, path: Path, sha256: str) -> None:
         return
     digest = hashlib.sha256()
     try:
-        info = bucket.write(blob_name(sha256), _read(path, digest), if_generation=0)
+        info = bucket.write(blob_name(sha256), read_hashed(path, digest), if_generation=0)
     except PreconditionFailed:  # the same bytes, from somebody else
         return
     if digest.hexdigest() != sha256:
@@ -88,13 +88,13 @@ def _fill(bucket: Bucket, info: ObjectInfo, fd: int) -> str:
 
 def _hash(path: Path) -> str:
     digest = hashlib.sha256()
-    for _ in _read(path, digest):
+    for _ in read_hashed(path, digest):
         pass
     return digest.hexdigest()
 
 
-def _read(path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
-    """The file in pieces, each added to `digest` on its way."""
+def read_hashed(path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
+    """The file in pieces, each added to `digest` on its way. Raises UsageError."""
     try:
         with path.open("rb") as file:
             while piece := file.read(READ_BYTES):
