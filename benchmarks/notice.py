@@ -21,7 +21,7 @@ from benchmarks.pipeline import Ends, Pipeline
 from benchmarks.server import served
 from infra.localcloud.storage.process import BUCKET, StorageProcess
 from job.agent.saving import make_durable
-from job.agent.uploader import state_file
+from job.agent.uploader import tensor_file
 from job.arena import TensorIndex, layout
 from job.run.head import Status, read_head
 from job.storage import open_bucket
@@ -71,7 +71,9 @@ def once(server: StorageProcess, size_bytes: int) -> tuple[float, float]:
         newest = pipeline.table.newest
         assert newest is not None
         began_s = time.monotonic()
-        open_bucket(f"gs://{BUCKET}/alone").write(f"{time.time_ns()}", state_file(newest, pipeline.table))
+        open_bucket(f"gs://{BUCKET}/alone").write(
+            f"{time.time_ns()}", tensor_file(newest, pipeline.table, newest.index.keys())
+        )
         return released_s, time.monotonic() - began_s
 
 

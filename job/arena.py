@@ -28,6 +28,9 @@ SAFETENSORS_DTYPES = {
 }
 """torch's names to those of the file format (safetensors 0.8.0, README "Format")."""
 
+REFERENCE_PREFIX = "ref/"
+"""Of the names of the reference model's tensors, where that model moves."""
+
 _LENGTHS = struct.Struct("<IQ")
 
 
@@ -115,11 +118,16 @@ class Slot:
         return memoryview(self._map)[:size_bytes]
 
 
+def align(offset: int) -> int:
+    """The first place for a tensor, or a file of them, from `offset` on."""
+    return offset + -offset % ALIGNMENT_BYTES
+
+
 def layout(tensors: Mapping[str, tuple[str, tuple[int, ...], int]]) -> tuple[dict[str, TensorSpec], int]:
     """Places tensors (dtype, shape, bytes) one after another, aligned. Returns the index and the bytes needed."""
     index, at = {}, 0
     for name, (dtype, shape, size_bytes) in tensors.items():
-        at += -at % ALIGNMENT_BYTES
+        at = align(at)
         index[name] = TensorSpec(dtype, shape, at, size_bytes)
         at += size_bytes
     return index, at

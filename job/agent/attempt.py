@@ -169,6 +169,9 @@ class Attempt:
                 trainer_threads=settings.train.cpu_threads,
                 machine_usd_per_hour=settings.attempt.machine_usd_per_hour,
                 usd_per_gib=self.traffic.usd_per_gib,
+                reference_moves_every_steps=settings.train.ref_model_sync_steps
+                if settings.train.sync_ref_model
+                else None,
             ),
             self.voice.journal,
             self._note_upload,

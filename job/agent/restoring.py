@@ -1,12 +1,13 @@
 """From the newest good checkpoint in the bucket into the agent's shared memory, verified, without a file on disk."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
 from job.agent.trainer import split_scored
-from job.agent.uploader import EXTRA, META, SCORED, SCORED_META, STATE
-from job.arena import parse_safetensors_header
+from job.agent.uploader import EXTRA, META, REFERENCE, SCORED, SCORED_META, STATE
+from job.arena import TensorIndex, align, parse_safetensors_header
 from job.checkpoint.restore import Quarantined, restore_newest
 from job.errors import NeedsPerson
 from job.run.attempt import ResumedFrom
@@ -69,9 +70,15 @@ def _restore(bucket: Bucket, head: Head | None, table: SlotTable) -> Restored:
         return Restored(None, None)
     slot = table.slot_to_fill()
     buffers: dict[str, memoryview] = {}
+    offsets: dict[str, int] = {}
 
     def allocate(name: str, size_bytes: int) -> memoryview:
-        memory = table.slots[slot].view(size_bytes) if name == STATE else memoryview(bytearray(size_bytes))
+        if name not in (STATE, REFERENCE):
+            memory = memoryview(bytearray(size_bytes))
+        else:
+            offsets.pop(name, None)  # of a checkpoint that turned out bad
+            at = align(max((offset + len(buffers[other]) for other, offset in offsets.items()), default=0))
+            offsets[name], memory = at, table.slots[slot].view(at + size_bytes)[at:]
         buffers[name] = memory
         return memory
 
@@ -82,7 +89,7 @@ def _restore(bucket: Bucket, head: Head | None, table: SlotTable) -> Restored:
     meta = json.loads(bytes(buffers[META]))
     snapshot = Snapshot(
         slot=slot,
-        index=parse_safetensors_header(buffers[STATE]),
+        index=_index({offset: buffers[name] for name, offset in offsets.items() if name in found.manifest.files}),
         extra=bytes(buffers[EXTRA]),
         meta=meta,
         step=meta["global_step"],
@@ -91,3 +98,12 @@ def _restore(bucket: Bucket, head: Head | None, table: SlotTable) -> Restored:
         durable=scored,
     )
     return Restored(snapshot, head.checkpoint, found.kept, found.quarantined)
+
+
+def _index(files: Mapping[int, memoryview]) -> TensorIndex:
+    """Where the tensors of safetensors files lie in a slot, by the offsets of the files in it."""
+    return {
+        name: replace(tensor, offset=offset + tensor.offset)
+        for offset, file in files.items()
+        for name, tensor in parse_safetensors_header(file).items()
+    }

@@ -14,16 +14,18 @@ import tenacity
 from job.agent.cadence import paid_pause_s, pause_s
 from job.agent.journal import Journal
 from job.agent.snapshots import ScoredBatch, SlotTable, Snapshot
-from job.arena import safetensors_header
+from job.arena import REFERENCE_PREFIX, safetensors_header
+from job.checkpoint.manifest import ManifestFile
 from job.checkpoint.retention import delete_dropped, delete_folder, garbage, kept_after
-from job.checkpoint.save import save_addition, save_checkpoint
+from job.checkpoint.save import save_addition, save_checkpoint, save_shared
 from job.errors import BatonError, Transient
 from job.run.head import CheckpointRef, Owner, Status
 from job.run.layout import CHECKPOINTS
 from job.storage import Bucket, Buffer
 from job.storage.prices import usd
 
-STATE, EXTRA, META = "state.safetensors", "extra.safetensors", "meta.json"
+STATE, REFERENCE = "state.safetensors", "reference.safetensors"
+EXTRA, META = "extra.safetensors", "meta.json"
 SCORED, SCORED_META = "scored.safetensors", "scored.json"
 RETRY_WAIT_MAX_S = 30.0
 RETRY_WAIT_STOPPING_S = 0.2
@@ -41,6 +43,8 @@ class UploadPolicy:
     machine_usd_per_hour: float
     usd_per_gib: float = 0.0
     """Of traffic between this machine and the bucket."""
+    reference_moves_every_steps: int | None = None
+    """None where no reference model moves."""
 
     def is_kept(self, step: int) -> bool:
         """Whether this step's checkpoint stays for good."""
@@ -71,6 +75,9 @@ class Uploader:
         self._give_up_s: Callable[[], float] = lambda: math.inf
         self._upload_s: deque[float] = deque(maxlen=5)
         self._next_s = 0.0
+        self._reference: tuple[int, ManifestFile] | None = None
+        """The reference model as it lies in blobs/, and the step after which it was moved there."""
+        self._shared_s = 0.0
         self._spare: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, daemon=True, name="uploader")
 
@@ -97,8 +104,11 @@ class Uploader:
         return None if checkpoint is None else checkpoint.step
 
     def flush_estimate_s(self) -> float:
-        """How long making the newest snapshot durable takes, from the last few uploads (sha256 comes on top: x 1.5)."""
-        return 1.5 * max(self._upload_s, default=1.0)
+        """How long making the newest snapshot durable takes, from the last few uploads (sha256 comes on top: x 1.5).
+
+        The reference model on top: it may just have moved, which is seldom among those.
+        """
+        return 1.5 * (max(self._upload_s, default=1.0) + self._shared_s)
 
     def _collect_garbage(self) -> None:
         """Deletes what attempts that were killed in an upload left behind. The next attempt tries again."""
@@ -195,7 +205,7 @@ class Uploader:
         )
         self._journal.flush_if_due()
         self._on_change()
-        delete_dropped(self._bucket, dropped)
+        delete_dropped(self._bucket, dropped, self._owner.head.kept)
 
     def _status_with(self, snapshot: Snapshot, scored: tuple[ScoredBatch, ...]) -> Status | None:
         """What head gets together with this snapshot: where it is the last one, one write of head says both."""
@@ -206,6 +216,23 @@ class Uploader:
     def _publish_final_status(self) -> None:
         if self._final_status not in (None, self._owner.head.status):
             self._owner.publish(status=self._final_status)
+
+    def _shared(self, snapshot: Snapshot) -> dict[str, ManifestFile]:
+        """The reference model where it moves: many steps have the same one, which is written once."""
+        if (every := self._policy.reference_moves_every_steps) is None:
+            return {}
+        moved_at = snapshot.step - snapshot.step % every  # as TRL's SyncRefModelCallback does
+        if self._reference is None or self._reference[0] != moved_at:
+            began_s = time.monotonic()
+            file = save_shared(self._bucket, tensor_file(snapshot, self._table, self._names(snapshot, shared=True)))
+            self._shared_s = time.monotonic() - began_s
+            self._reference = moved_at, file
+        return {REFERENCE: self._reference[1]}
+
+    def _names(self, snapshot: Snapshot, *, shared: bool) -> frozenset[str]:
+        """The tensors that lie in blobs/, being the same at many steps, or all others."""
+        moves = self._policy.reference_moves_every_steps is not None
+        return frozenset(n for n in snapshot.index if (moves and n.startswith(REFERENCE_PREFIX)) == shared)
 
     def _save(self, snapshot: Snapshot, scored: tuple[ScoredBatch, ...]) -> CheckpointRef:
         # It costs too much at every step.
@@ -219,12 +246,13 @@ class Uploader:
                 incarnation=owner.head.incarnation,
                 fingerprint=self._policy.fingerprint,
                 files={
-                    STATE: state_file(snapshot, self._table),
+                    STATE: tensor_file(snapshot, self._table, self._names(snapshot, shared=False)),
                     EXTRA: snapshot.extra,
                     META: json.dumps(snapshot.meta).encode(),
                 },
                 sha256=sha256,
                 parent=owner.head.checkpoint,
+                shared=self._shared(snapshot),
             )
         if not scored:
             return snapshot.written
@@ -241,9 +269,9 @@ class Uploader:
         )
 
 
-def state_file(snapshot: Snapshot, table: SlotTable) -> list[Buffer]:
-    """The safetensors file of a snapshot's tensors, straight from shared memory, without a copy."""
-    index = snapshot.index
+def tensor_file(snapshot: Snapshot, table: SlotTable, names: Collection[str]) -> list[Buffer]:
+    """The safetensors file of these tensors of a snapshot, straight from shared memory, without a copy."""
+    index = {name: t for name, t in snapshot.index.items() if name in names}
     end = max((t.offset + t.size_bytes for t in index.values()), default=0)
     view = table.slots[snapshot.slot].view(end)
     return [safetensors_header(index), *(view[t.offset : t.offset + t.size_bytes] for t in index.values())]

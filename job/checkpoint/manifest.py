@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from job.run.layout import blob_name
 from job.run.records import Record
 
 
@@ -12,6 +13,15 @@ class ManifestFile(Record):
     crc32c: int
     sha256: str | None = None
     """Of checkpoints that are kept for good, released or final; it costs too much at every step."""
+    blob: bool = False
+    """Whether its bytes lie in blobs/, under its sha256, for every checkpoint in which they are the same."""
+
+    def path(self, folder: str, name: str) -> str:
+        """The object that holds it, in a checkpoint's folder or in blobs/."""
+        if not self.blob:
+            return f"{folder}/{name}"
+        assert self.sha256 is not None, "a blob is named by its sha256"
+        return blob_name(self.sha256)
 
 
 class Parent(Record):

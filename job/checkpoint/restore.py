@@ -93,7 +93,7 @@ def _bring(bucket: Bucket, ref: CheckpointRef, folder: str, manifest_crc32c: int
     buffers = [allocate(name, file.size_bytes) for name, file in largest_first]
     with ThreadPoolExecutor(READERS, thread_name_prefix="restore") as pool:
         reads = [
-            pool.submit(transient_retry(), read_file, bucket, f"{folder}/{name}", name, file, buffer)
+            pool.submit(transient_retry(), read_file, bucket, file.path(folder, name), name, file, buffer)
             for (name, file), buffer in zip(largest_first, buffers, strict=True)
         ]
     for read in reads:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from job.run.head import CheckpointRef, Head
-from job.run.layout import MANIFEST, parse_checkpoint_folder
+from job.run.layout import MANIFEST, blob_name, parse_checkpoint_folder
 from job.storage import Bucket
 
 
@@ -30,13 +30,15 @@ def kept_after(
     return (new, *(ref for ref in older if ref.folder in stays))
 
 
-def delete_dropped(bucket: Bucket, dropped: Iterable[CheckpointRef]) -> None:
+def delete_dropped(bucket: Bucket, dropped: Sequence[CheckpointRef], kept: Iterable[CheckpointRef]) -> None:
     """Deletes checkpoints that the owner's own successful head write has dropped, their MANIFEST first.
 
-    Raises Transient; what is left then is `garbage`.
+    Then their blobs that none of `kept`, which that write left, has. Raises Transient; what is left then is garbage.
     """
     for ref in dropped:
         delete_folder(bucket, ref.folder)
+    for sha256 in {s for ref in dropped for s in ref.blobs} - {s for ref in kept for s in ref.blobs}:
+        bucket.delete(blob_name(sha256))
 
 
 def delete_folder(bucket: Bucket, folder: str) -> None:

@@ -1,16 +1,18 @@
 """Saves a checkpoint: files, then MANIFEST.json, each created once. Head makes it the newest."""
 
 import hashlib
+import mmap
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from job.checkpoint.manifest import Manifest, ManifestFile, Parent
 from job.errors import Transient
 from job.run.head import CheckpointRef
 from job.run.layout import MANIFEST, checkpoint_folder
-from job.storage import Bucket, Buffer, Data, ObjectInfo, PreconditionFailed
-from job.storage.chunks import chunks
+from job.storage import Bucket, Buffer, Data, NotFound, ObjectInfo, PreconditionFailed
+from job.storage.chunks import chunks, crc32c, size_bytes
 
 NONCE_BYTES = 4
 
@@ -25,8 +27,10 @@ def save_checkpoint(
     files: Mapping[str, Buffer | Sequence[Buffer]],
     sha256: bool,
     parent: CheckpointRef | None = None,
+    shared: Mapping[str, ManifestFile] = MappingProxyType({}),
 ) -> CheckpointRef:
-    """Writes the files of a checkpoint and their MANIFEST; the reference is for `Owner.publish`.
+    """Writes the files of a checkpoint and their MANIFEST; the reference is for `Owner.publish`. `shared` ones are
+    files of it too that lie in blobs/ (`save_shared`).
 
     Killed anywhere before that, nothing has changed. Raises Transient: call it again, it takes another
     folder.
@@ -38,10 +42,47 @@ def save_checkpoint(
         incarnation=incarnation,
         fingerprint=fingerprint,
         parent=None if parent is None else Parent(folder=parent.folder, manifest_sha256=parent.manifest_sha256),
-        files=_write_files(bucket, folder, files, sha256),
+        files={**_write_files(bucket, folder, files, sha256), **shared},
     )
     crc, sha = _write_manifest(bucket, folder, manifest)
-    return CheckpointRef(folder=folder, step=step, attempt=attempt, manifest_crc32c=crc, manifest_sha256=sha)
+    return CheckpointRef(
+        folder=folder,
+        step=step,
+        attempt=attempt,
+        manifest_crc32c=crc,
+        manifest_sha256=sha,
+        blobs=tuple(sorted(file.sha256 for file in shared.values() if file.sha256 is not None)),
+    )
+
+
+def save_shared(bucket: Bucket, data: Sequence[Buffer]) -> ManifestFile:
+    """Writes a file that many checkpoints have to blobs/, unless it lies there whole. Raises Transient."""
+    digest = hashlib.sha256()
+    for chunk in chunks(data):
+        digest.update(chunk)
+    file = ManifestFile(size_bytes=size_bytes(data), crc32c=crc32c(data), sha256=digest.hexdigest(), blob=True)
+    name = file.path("", "")
+    there = bucket.stat(name)
+    if there is not None and _is(bucket, there, file):
+        return file
+    try:  # over one that is damaged: its name says what its bytes have to be
+        bucket.write(name, data, if_generation=0 if there is None else there.generation)
+    except PreconditionFailed:
+        raise Transient(f"{bucket.uri}/{name} was written by somebody else meanwhile.", fix="Try again.") from None
+    return file
+
+
+def _is(bucket: Bucket, there: ObjectInfo, file: ManifestFile) -> bool:
+    """Whether an object has the file's bytes, by its checksum; a folder keeps none, so it is read."""
+    if there.size_bytes != file.size_bytes:
+        return False
+    if there.crc32c is not None:
+        return there.crc32c == file.crc32c
+    with mmap.mmap(-1, max(1, file.size_bytes)) as memory, memoryview(memory)[: file.size_bytes] as view:
+        try:
+            return bucket.read_into(there.name, view).crc32c == file.crc32c
+        except (NotFound, ValueError):
+            return False
 
 
 def save_addition(

@@ -51,6 +51,8 @@ class CheckpointRef(Record):
     """Folder, inside the checkpoint's, of what was scored after its step."""
     addition_crc32c: int | None = None
     """Of the addition's MANIFEST.json."""
+    blobs: tuple[str, ...] = ()
+    """sha256 of its files that lie in blobs/: they go when the last checkpoint goes that has them."""
 
 
 class Head(Record):

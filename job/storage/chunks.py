@@ -20,6 +20,11 @@ def chunks(data: Data) -> Iterator[memoryview]:
             yield view[at : at + CHUNK_BYTES]
 
 
+def size_bytes(data: Data) -> int:
+    """How many bytes `data` has."""
+    return sum(len(chunk) for chunk in chunks(data))
+
+
 def crc32c(data: Data, crc: int = 0) -> int:
     """The CRC-32C of `data`, continued from `crc`: 32 bits, unsigned, as Cloud Storage computes it."""
     for chunk in chunks(data):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from job.advice import NOT_FINITE_FIX
+from job.arena import REFERENCE_PREFIX
 from job.errors import NeedsPerson, UsageError
 
 Named = Sequence[tuple[str, torch.nn.Parameter]]
@@ -25,18 +26,18 @@ def live_tensors(
             assert torch.is_tensor(value), f"the optimizer keeps {key} of {name} as a {type(value).__name__}"
             yield f"optim/{name}/{key}", value
     for name, parameter in reference:
-        yield f"ref/{name}", parameter
+        yield f"{REFERENCE_PREFIX}{name}", parameter
 
 
 def load_weights(saved: Mapping[str, torch.Tensor], trained: Named, reference: Named) -> None:
     """Copies weights into the live parameters. Raises UsageError when they are of another model."""
     with torch.no_grad():
-        for prefix, parameters in (("model", trained), ("ref", reference)):
+        for prefix, parameters in (("model/", trained), (REFERENCE_PREFIX, reference)):
             for name, parameter in parameters:
-                tensor = saved.get(f"{prefix}/{name}")
+                tensor = saved.get(f"{prefix}{name}")
                 if tensor is None or (tensor.dtype, tensor.shape) != (parameter.dtype, parameter.shape):
                     raise UsageError(
-                        f"The checkpoint does not fit the model: {prefix}/{name} "
+                        f"The checkpoint does not fit the model: {prefix}{name} "
                         + ("is missing." if tensor is None else f"is {tensor.dtype} {tuple(tensor.shape)}.")
                     )
                 parameter.copy_(tensor)

@@ -130,7 +130,10 @@ def _manifest(bucket: Bucket, ref: CheckpointRef, folder: str, crc32c: int) -> t
 
 def _compare(bucket: Bucket, folder: str, files: Mapping[str, ManifestFile]) -> Check:
     """Reads files one at a time and compares them with a MANIFEST."""
-    found = (_wrong(bucket, folder, name, file.size_bytes, file.crc32c, file.sha256) for name, file in files.items())
+    found = (
+        _wrong(bucket, file.path(folder, name), name, file.size_bytes, file.crc32c, file.sha256)
+        for name, file in files.items()
+    )
     return Check(
         name=folder,
         files=len(files),
@@ -140,11 +143,8 @@ def _compare(bucket: Bucket, folder: str, files: Mapping[str, ManifestFile]) -> 
     )
 
 
-def _wrong(
-    bucket: Bucket, folder: str, name: str, size_bytes: int, crc32c: int | None, sha256: str | None
-) -> str | None:
+def _wrong(bucket: Bucket, path: str, name: str, size_bytes: int, crc32c: int | None, sha256: str | None) -> str | None:
     """What is wrong with one object; None when it is what it should be. It is read into memory as a whole."""
-    path = f"{folder}/{name}"
     info = transient_retry()(bucket.stat, path)
     if info is None:
         return f"{name} is missing"
@@ -208,8 +208,8 @@ def _result(bucket: Bucket, head: Head) -> list[Check]:
 
 def _inputs(bucket: Bucket, spec: Spec) -> Iterator[Check]:
     for key, pinned in spec.inputs.items():
-        folder, _, name = blob_name(pinned.sha256).rpartition("/")
-        bad = _wrong(bucket, folder, name, pinned.bytes, None, pinned.sha256)
+        path = blob_name(pinned.sha256)
+        bad = _wrong(bucket, path, path.rpartition("/")[2], pinned.bytes, None, pinned.sha256)
         told = () if bad is None else (bad,)
         yield Check(name=f"{key}: {pinned.name}", files=1, size_bytes=pinned.bytes, sha256=1, bad=told)
 

@@ -132,7 +132,7 @@ def kept_before_delete() -> contextlib.AbstractContextManager[object]:
 
     def deleting(self: Owner, **given: Any) -> Any:
         stays = {ref.folder for ref in given.get("kept") or self.head.kept}
-        delete_dropped(self._bucket, [ref for ref in self.head.kept if ref.folder not in stays])
+        delete_dropped(self._bucket, [ref for ref in self.head.kept if ref.folder not in stays], ())
         return publish(self, **given)
 
     return mock.patch.object(Owner, "publish", deleting)

@@ -3,13 +3,15 @@
 import math
 import threading
 import time
+from dataclasses import replace
 
 from faults import FaultyBucket
 
 from job.agent.journal import Journal
+from job.agent.restoring import restore
 from job.agent.snapshots import SlotTable, Snapshot
 from job.agent.uploader import Uploader, UploadPolicy
-from job.arena import Slot
+from job.arena import Slot, layout
 from job.errors import Transient
 from job.run.head import Owner, Status, read_head
 
@@ -75,3 +77,37 @@ def test_the_last_snapshot_and_how_the_attempt_ends_are_one_write_of_head(faulty
     assert head is not None
     assert head.checkpoint is not None
     assert (head.status, head.checkpoint.step) == (Status.RELEASED, 1)
+
+
+def test_a_reference_model_that_moves_now_and_then_is_sent_when_it_has_moved(faulty: FaultyBucket) -> None:
+    """And all of it comes back into one slot, at every step."""
+    table = SlotTable([Slot.create(f"slot{n}") for n in range(3)])
+    index, size_bytes = layout({"model/w": ("U8", (3,), 3), "ref/w": ("U8", (5,), 5), "tr_loss": ("U8", (1,), 1)})
+    changed = threading.Event()
+    policy = replace(POLICY, reference_moves_every_steps=2)
+    owner = Owner.take_over(faulty, 1)
+    uploader = Uploader(faulty, owner, table, policy, Journal(), changed.set)
+    uploader.start()
+    sent = []
+    for step in (2, 3, 4):
+        slot = table.slot_to_fill()
+        memory = table.slots[slot].view(size_bytes)
+        for name, value in (("model/w", step), ("ref/w", step // 2), ("tr_loss", step)):
+            spec = index[name]
+            memory[spec.offset : spec.offset + spec.size_bytes] = bytes([value]) * spec.size_bytes
+        snapshot = Snapshot(slot=slot, index=index, extra=b"", meta={"global_step": step}, step=step)
+        table.publish(snapshot)
+        while not snapshot.is_durable():
+            assert changed.wait(LIMIT_S)
+            changed.clear()
+        sent.append(sum(method == "write" and name.startswith("blobs/") for method, name in faulty.calls))
+        restored = restore(faulty, read_head(faulty), fresh := SlotTable([Slot.create("restored")])).snapshot
+        assert restored is not None
+        found = fresh.slots[0].view(1 << 16)
+        assert {n: bytes(found[t.offset : t.offset + t.size_bytes]) for n, t in restored.index.items()} == {
+            "model/w": bytes([step]) * 3,
+            "ref/w": bytes([step // 2]) * 5,
+            "tr_loss": bytes([step]),
+        }
+    assert sent == [1, 1, 2]
+    uploader.stop(status=None, give_up_s=lambda: math.inf)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from job.checkpoint.retention import delete_dropped, garbage, kept_after
 from job.run.head import CheckpointRef, Head, Owner, Status, read_head
+from job.run.layout import blob_name
 from job.storage import Bucket
 
 
@@ -54,9 +55,21 @@ def test_the_deletion_takes_the_manifest_first_and_nothing_else(bucket: Bucket) 
     for r in (ref(1), ref(10)):
         for name in ("MANIFEST.json", "a", "scored-1/b"):
             bucket.write(f"{r.folder}/{name}", b"")
-    delete_dropped(bucket, [ref(1)])
+    delete_dropped(bucket, [ref(1)], [])
     assert {info.name.split("/")[1] for info in bucket.list("")} == {ref(10).folder.split("/")[1]}
-    delete_dropped(bucket, [ref(1)])
+    delete_dropped(bucket, [ref(1)], [])
+
+
+def test_a_blob_goes_with_the_last_checkpoint_that_has_it(bucket: Bucket) -> None:
+    first, second, third = (
+        ref(n).model_copy(update={"blobs": (blob * 64,)}) for n, blob in ((1, "a"), (2, "a"), (3, "b"))
+    )
+    for name in ("a", "b", "c"):
+        bucket.write(blob_name(name * 64), b"")
+    delete_dropped(bucket, [first], [third, second])
+    assert bucket.stat(blob_name("a" * 64)) is not None
+    delete_dropped(bucket, [second], [third])
+    assert [info.name for info in bucket.list("blobs/")] == [blob_name("b" * 64), blob_name("c" * 64)]
 
 
 def test_garbage_is_what_no_head_lists_and_no_living_attempt_can_be_writing(bucket: Bucket) -> None:

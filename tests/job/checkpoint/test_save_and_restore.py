@@ -12,10 +12,10 @@ import pytest
 from faults import FaultyBucket, Killed
 
 from job.arena import TensorSpec, parse_safetensors_header, safetensors_header
-from job.checkpoint.manifest import Manifest
+from job.checkpoint.manifest import Manifest, ManifestFile
 from job.checkpoint.restore import Restored, restore_newest
 from job.checkpoint.retention import delete_dropped, kept_after
-from job.checkpoint.save import save_addition, save_checkpoint
+from job.checkpoint.save import save_addition, save_checkpoint, save_shared
 from job.errors import Fenced, NeedsPerson, Transient
 from job.run.head import CheckpointRef, Head, Owner, read_head
 from job.storage import Bucket, Data, PreconditionFailed, open_bucket
@@ -51,7 +51,7 @@ def save(bucket: Bucket, owner: Owner, step: int, *, sha256: bool = False) -> Ch
 
 def commit(bucket: Bucket, owner: Owner, ref: CheckpointRef) -> None:
     kept = kept_after(owner.head.kept, ref, keep_last=2, keep_every_steps=None)
-    delete_dropped(bucket, owner.publish(checkpoint=ref, kept=kept))
+    delete_dropped(bucket, owner.publish(checkpoint=ref, kept=kept), kept)
 
 
 def restore(bucket: Bucket) -> tuple[Restored, dict[str, bytes]]:
@@ -387,3 +387,52 @@ def test_every_manifest_names_the_one_that_it_was_made_from_also_across_attempts
         assert parent is not None
         assert (parent.folder, parent.manifest_sha256) == (before.folder, before.manifest_sha256)
     assert restore(bucket)[0].manifest.parent is not None
+
+
+def with_shared(bucket: Bucket, owner: Owner, step: int, reference: bytes) -> ManifestFile:
+    """Commits a checkpoint that shares a file with others; returns what its MANIFEST says of that file."""
+    shared = save_shared(bucket, [reference[:5], memoryview(reference)[5:]])
+    ref = save_checkpoint(
+        bucket,
+        step=step,
+        attempt=owner.head.attempt,
+        incarnation=0,
+        fingerprint="f",
+        files=content(step),
+        sha256=False,
+        parent=owner.head.checkpoint,
+        shared={"reference.safetensors": shared},
+    )
+    commit(bucket, owner, ref)
+    return shared
+
+
+def test_a_file_that_checkpoints_share_is_stored_once_and_goes_with_the_last_of_them(faulty: FaultyBucket) -> None:
+    owner = Owner.take_over(faulty, 1)
+    old, new = b"old" * BIG_BYTES, b"new" * BIG_BYTES
+    name = with_shared(faulty, owner, 1, old).path("", "")
+    with_shared(faulty, owner, 2, old)
+    assert faulty.calls.count(("write", name)) == 1
+    assert restore(faulty)[1]["reference.safetensors"] == old
+    with_shared(faulty, owner, 3, new)
+    assert [info.name for info in faulty.list("blobs/")].count(name) == 1, "step 2 is kept and has it"
+    with_shared(faulty, owner, 4, new)
+    assert [info.size_bytes for info in faulty.list("blobs/")] == [len(new)]
+    assert restore(faulty)[1]["reference.safetensors"] == new
+
+
+@pytest.mark.parametrize("damage", [b"NEW" * BIG_BYTES, b"shorter", None])
+def test_a_shared_file_that_is_damaged_is_seen_and_written_anew(bucket: Bucket, damage: bytes | None) -> None:
+    owner = Owner.take_over(bucket, 1)
+    data = b"new" * BIG_BYTES
+    with_shared(bucket, owner, 1, b"old")
+    name = with_shared(bucket, owner, 2, data).path("", "")
+    if damage is None:
+        bucket.delete(name)
+    else:
+        bucket.write(name, damage)
+    found, files = restore(bucket)
+    assert (found.checkpoint.step, files["reference.safetensors"][:3]) == (1, b"old")
+    assert "reference.safetensors" in found.quarantined[0].reason
+    save_shared(bucket, [data])
+    assert bucket.read(name)[0] == data

@@ -3,6 +3,7 @@
 When an upgrade moves one, the message says which, whose, and what it is needed for.
 """
 
+import hashlib
 import inspect
 import tomllib
 from collections.abc import Callable
@@ -18,8 +19,17 @@ from transformers.trainer_callback import ExportableState, TrainerControl
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from job.arena import REFERENCE_PREFIX, TensorIndex
 from job.training.exact import COUNTERS
-from tests.job.training.exact_runs import Deadly, forget_process_state, parts, recipe, reward_function
+from tests.job.training.exact_runs import (
+    Deadly,
+    MemorySink,
+    build,
+    forget_process_state,
+    parts,
+    recipe,
+    reward_function,
+)
 
 PINNED = {"trl": "1.14.2", "transformers": "5.17.0", "accelerate": "1.15.0", "peft": "0.21.2", "torch": "2.13.0"}
 
@@ -197,3 +207,26 @@ def test_the_message_says_what_moved_and_which_version_is_pinned() -> None:
     (message,) = missing_attributes(Upgraded(), [("_metrics", "x"), ("_buffered_inputs", "the batch in use")])
     for part in ("Upgraded", "_buffered_inputs", "the batch in use", "trl", "pinned 1.14.2", "pinned 5.17.0"):
         assert part in message
+
+
+def test_the_reference_model_moves_after_the_steps_that_the_uploader_counts_and_no_other() -> None:
+    """What job/agent/uploader.py takes for unchanged is unchanged."""
+    seen: dict[int, set[bytes]] = {}
+
+    class Looking(MemorySink):
+        def publish(self, index: TensorIndex, extra: bytes, meta: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+            super().publish(index, extra, meta, rows)
+            memory = self.slots[self.filling].view(max(t.offset + t.size_bytes for t in index.values()))
+            digest = hashlib.sha256()
+            for name, t in index.items():
+                if name.startswith(REFERENCE_PREFIX):
+                    digest.update(memory[t.offset : t.offset + t.size_bytes])
+            step = meta["global_step"]
+            seen.setdefault(step - step % 2, set()).add(digest.digest())
+
+    torch.set_num_threads(1)
+    forget_process_state()
+    given = recipe(max_steps=5, beta=0.1, sync_ref_model=True, ref_model_sync_steps=2)
+    build(given, Looking(), Deadly(None), []).run()
+    assert {moved_at: len(contents) for moved_at, contents in seen.items()} == {0: 1, 2: 1, 4: 1}
+    assert len(set.union(*seen.values())) == 3

@@ -58,7 +58,7 @@ def save(bucket: Bucket, owner: Owner, step: int, files: Mapping[str, Data] | No
         parent=owner.head.checkpoint,
     )
     kept = kept_after(owner.head.kept, ref, keep_last=2, keep_every_steps=None)
-    delete_dropped(bucket, owner.publish(checkpoint=ref, kept=kept))
+    delete_dropped(bucket, owner.publish(checkpoint=ref, kept=kept), kept)
     return ref
 
 
