@@ -1,0 +1,78 @@
+"""What things in the cloud are called: names follow from the run's URI and a number, so that asking twice makes one."""
+
+import hashlib
+import re
+import uuid
+
+from job.errors import UsageError
+
+LONGEST = 63  # RFC 1035, which Compute Engine holds names and label values against
+OWNER = "baton"
+"""Label that says that a VM is ours, and what it is for: `run` or `watchdog`."""
+OF_BUCKET, OF_RUN, OF_ATTEMPT = "baton-bucket", "baton-run", "baton-attempt"
+SCHEME = "gs://"
+_ATTEMPT = re.compile(rf"{OWNER}-.*-(?P<run>[0-9a-f]{{8}})-a(?P<attempt>\d{{4,}})")
+
+
+def bucket_of(uri: str) -> str:
+    """`gs://BUCKET` of the URI of a run in Cloud Storage. Raises UsageError for another one."""
+    name = uri.removeprefix(SCHEME).partition("/")[0]
+    if not uri.startswith(SCHEME) or not name:
+        raise UsageError(
+            f"{uri} is not in Cloud Storage: a VM could not reach it.",
+            fix="Name the run gs://BUCKET/runs/NAME, or NAME with BATON_BUCKET=gs://BUCKET.",
+        )
+    return SCHEME + name
+
+
+def hash8(uri: str) -> str:
+    """Eight hex digits that stand for a bucket or a run where its URI would not fit."""
+    return hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:8]
+
+
+def vm_name(run_uri: str, attempt: int) -> str:
+    """The VM of an attempt: baton-RUN-HASH8-a0003, its middle cut where the whole would be too long."""
+    end = f"-{hash8(run_uri)}-a{attempt:04d}"
+    run = _plain(run_uri.rstrip("/").rpartition("/")[2])
+    return f"{OWNER}-{run[: LONGEST - len(OWNER) - 1 - len(end)].rstrip('-') or 'run'}{end}"
+
+
+def watchdog_name(bucket: str) -> str:
+    """The VM that watches all runs of a bucket."""
+    return f"{OWNER}-watchdog-{hash8(bucket)}"
+
+
+def attempt_of(name: str) -> tuple[str, int] | None:
+    """(hash of the run, number) that the name of an attempt's VM holds, None for another VM's."""
+    found = _ATTEMPT.fullmatch(name)
+    return None if found is None else (found["run"], int(found["attempt"]))
+
+
+def run_labels(run_uri: str, attempt: int) -> dict[str, str]:
+    """What an attempt's VM is labelled with: watchdogs and `gc` touch nothing without it."""
+    return {
+        OWNER: "run",
+        OF_BUCKET: hash8(bucket_of(run_uri)),
+        OF_RUN: hash8(run_uri),
+        OF_ATTEMPT: str(attempt),
+    }
+
+
+def watchdog_labels(bucket: str) -> dict[str, str]:
+    """What a bucket's watchdog VM is labelled with."""
+    return {OWNER: "watchdog", OF_BUCKET: hash8(bucket)}
+
+
+def request_id(run_uri: str, number: int) -> str:
+    """UUID of the insert of an attempt's VM: the cloud makes one VM of it, however often it is asked."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run_uri.rstrip('/')}#{number}"))
+
+
+def region_of(zone: str) -> str:
+    """`us-central1` of `us-central1-a`."""
+    return zone.rpartition("-")[0]
+
+
+def _plain(text: str) -> str:
+    """Small letters, digits and single hyphens, none at either end."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,107 @@
+"""Where a run's VM may be and what it costs there: offers, the cheapest first."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from infra.machines import MachineType, machines
+from infra.naming import region_of
+from job.storage.prices import traffic_usd_per_gib
+
+FILE = Path(__file__).with_name("prices.csv")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One machine type in one zone, with its price of a day."""
+
+    machine_type: str
+    zone: str
+    region: str
+    spot: bool
+    usd_per_hour: float
+    """All that its VM costs: GPU, machine and boot disk."""
+    gpu_usd: float
+    host_usd: float
+    disk_usd: float
+    date: str
+    """Of the price."""
+    basis: str
+    """listed; estimated, quoted, upper bound: prices.csv says by what."""
+    disk: str
+    accelerator: str | None
+    usd_per_gib: float
+    """Of traffic between there and the bucket."""
+
+
+@dataclass(frozen=True)
+class _Price:
+    machine_type: str
+    zone: str
+    spot: bool
+    gpu_usd: float
+    host_usd: float
+    basis: str
+
+
+def offers(
+    gpu: str,
+    spot: bool,
+    zones: Sequence[str] = (),
+    regions: Sequence[str] = (),
+    bucket_region: str | None = None,
+    *,
+    machine_types: Sequence[str] = (),
+    boot_disk_gb: int | None = None,
+) -> tuple[Offer, ...]:
+    """Where a VM with that GPU (its name in machines.toml) may be: near the bucket first, then by price; pure.
+
+    `zones` and `regions` limit it to what is in either, `machine_types` to those; empty: no limit.
+    """
+    known = machines()
+    allowed = {one.type: one for one in known.gpu[gpu].single if not machine_types or one.type in machine_types}
+    gb = known.boot_disk_gb if boot_disk_gb is None else boot_disk_gb
+    found = [
+        _offer(price, allowed[price.machine_type], gb, bucket_region)
+        for price in _prices()
+        if price.spot == spot
+        and price.machine_type in allowed
+        and (not (zones or regions) or price.zone in zones or region_of(price.zone) in regions)
+    ]
+    return tuple(sorted(found, key=lambda offer: (offer.usd_per_gib, offer.usd_per_hour, offer.zone)))
+
+
+def _offer(price: _Price, machine: MachineType, disk_gb: int, bucket_region: str | None) -> Offer:
+    known = machines()
+    disk_usd = known.disk_usd_per_hour(machine.disk, disk_gb)
+    region = region_of(price.zone)
+    return Offer(
+        machine_type=price.machine_type,
+        zone=price.zone,
+        region=region,
+        spot=price.spot,
+        usd_per_hour=price.gpu_usd + price.host_usd + disk_usd,
+        gpu_usd=price.gpu_usd,
+        host_usd=price.host_usd,
+        disk_usd=disk_usd,
+        date=known.date,
+        basis=price.basis,
+        disk=machine.disk,
+        accelerator=machine.accelerator,
+        usd_per_gib=0.0 if bucket_region is None else traffic_usd_per_gib(region, bucket_region),
+    )
+
+
+@cache
+def _prices() -> tuple[_Price, ...]:
+    lines = [line for line in FILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    prices = []
+    for row in csv.DictReader(lines):
+        for kind in ("on_demand", "spot"):
+            if row[f"{kind}_gpu"]:
+                gpu_usd, host_usd = float(row[f"{kind}_gpu"]), float(row[f"{kind}_host"])
+                basis = row[f"{kind}_basis"]
+                prices.append(_Price(row["machine_type"], row["zone"], kind == "spot", gpu_usd, host_usd, basis))
+    return tuple(prices)
