@@ -40,6 +40,22 @@ _BY_CODE = {code: TroubleKind.STOCKOUT for code in STOCKOUT} | {
     "INTERNAL_ERROR": TroubleKind.UNAVAILABLE,
     "INTERNALERROR": TroubleKind.UNAVAILABLE,
 }
+SAYS_MOST = (
+    TroubleKind.CREDENTIALS,
+    TroubleKind.FORBIDDEN,
+    TroubleKind.QUOTA_EVERYWHERE,
+    TroubleKind.QUOTA,
+    TroubleKind.INVALID,
+    TroubleKind.UNSUPPORTED,
+    TroubleKind.STOCKOUT,
+    TroubleKind.TAKEN,
+    TroubleKind.PREEMPTED,
+    TroubleKind.NOT_READY,
+    TroubleKind.NOT_FOUND,
+    TroubleKind.RATE_LIMIT,
+    TroubleKind.UNAVAILABLE,
+)
+"""Of several troubles the first of these counts."""
 _QUOTA = ("QUOTA_EXCEEDED", "QUOTAEXCEEDED")
 _NOT_FOUND = ("NOTFOUND", "RESOURCE_NOT_FOUND")
 _OF_THE_ZONE = re.compile(r"/(machineTypes|acceleratorTypes|diskTypes)/|(machine|accelerator|disk) type", re.IGNORECASE)
@@ -79,24 +95,7 @@ def classify(said: Said, *, creating: bool) -> Trouble:
 def classify_all(errors: Iterable[Said], *, creating: bool) -> Trouble | None:
     """The trouble of several errors at once: the one that says most about what to do; None of none."""
     found = [classify(said, creating=creating) for said in errors]
-    return min(found, key=lambda trouble: _SAYS_MOST.index(trouble.kind)) if found else None
-
-
-_SAYS_MOST = (
-    TroubleKind.CREDENTIALS,
-    TroubleKind.FORBIDDEN,
-    TroubleKind.QUOTA_EVERYWHERE,
-    TroubleKind.QUOTA,
-    TroubleKind.INVALID,
-    TroubleKind.UNSUPPORTED,
-    TroubleKind.STOCKOUT,
-    TroubleKind.TAKEN,
-    TroubleKind.PREEMPTED,
-    TroubleKind.NOT_READY,
-    TroubleKind.NOT_FOUND,
-    TroubleKind.RATE_LIMIT,
-    TroubleKind.UNAVAILABLE,
-)
+    return min(found, key=lambda trouble: SAYS_MOST.index(trouble.kind)) if found else None
 
 
 def _quota(said: Said) -> Trouble:

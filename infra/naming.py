@@ -15,14 +15,14 @@ _ATTEMPT = re.compile(rf"{OWNER}-.*-(?P<run>[0-9a-f]{{8}})-a(?P<attempt>\d{{4,}}
 
 
 def bucket_of(uri: str) -> str:
-    """`gs://BUCKET` of the URI of a run in Cloud Storage. Raises UsageError for another one."""
-    name = uri.removeprefix(SCHEME).partition("/")[0]
-    if not uri.startswith(SCHEME) or not name:
+    """`gs://BUCKET` of a run's URI, gs://BUCKET/runs/NAME. Raises UsageError for one that a VM could not reach."""
+    bucket, found, name = uri.rstrip("/").rpartition("/runs/")
+    if not bucket.removeprefix(SCHEME).strip("/") or not bucket.startswith(SCHEME) or not found or not name:
         raise UsageError(
-            f"{uri} is not in Cloud Storage: a VM could not reach it.",
-            fix="Name the run gs://BUCKET/runs/NAME, or NAME with BATON_BUCKET=gs://BUCKET.",
+            f"{uri} is not gs://BUCKET/runs/NAME: VMs work for runs in Cloud Storage.",
+            fix="Name the run so, or by NAME with BATON_BUCKET=gs://BUCKET.",
         )
-    return SCHEME + name
+    return bucket
 
 
 def hash8(uri: str) -> str:
