@@ -13,7 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from trl import GRPOConfig
 
 from benchmarks.measure import ROOT
-from job.model_source import resolve_model
+from job.run.model_source import resolve_model
 from job.settings import Settings, load_settings
 from job.tasks import load_task
 from job.training.config import grpo_config

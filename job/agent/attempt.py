@@ -22,12 +22,13 @@ from job.agent.supervise import Watch, supervise
 from job.agent.trainer import Trainer, TrainerOrder
 from job.agent.uploader import Uploader, UploadPolicy
 from job.agent.voice import Voice, leave_at_once
-from job.agent.wanted import Wanted, find_wanted, input_path, read_recipe, write_spec_for
+from job.agent.wanted import Wanted, find_wanted, read_recipe, write_spec_for
 from job.agent.words import beginning_lines, end_lines
 from job.arena import Slot
 from job.errors import BatonError, ExitCode, Preempted
 from job.preemption import Notice
 from job.run.head import Head, Owner, Status
+from job.run.inputs import input_path
 from job.run.spec import Spec, SpecModel
 from job.settings import to_plain
 from job.storage import open_bucket

@@ -25,7 +25,7 @@ class TrainerOrder:
     names: dict[str, str]
     """What the user calls each of these copies, by its path: for messages."""
     model: dict[str, Any]
-    """The pinned model (job.model_source.ModelSource)."""
+    """The pinned model (job.run.model_source.ModelSource)."""
     result_dir: str
 
 

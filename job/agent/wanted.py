@@ -1,50 +1,31 @@
 """What is wanted of this attempt: the recipe, held against what the run in the bucket already is."""
 
-import errno
-import getpass
-import hashlib
-import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from job.agent.arguments import Arguments
-from job.errors import NeedsPerson, UsageError
-from job.model_source import TINY, ModelSource, resolve_model
-from job.run.blobs import fetch_blob, put_blob
+from job.errors import UsageError
+from job.run.blobs import put_blob
 from job.run.claims import check_claim, read_claims, refuse_unwanted
 from job.run.head import Head, Status, read_head
-from job.run.spec import Input, Spec, SpecModel, read_spec, write_spec
+from job.run.inputs import INPUT_KEYS, PinnedInput, input_path, pin_input
+from job.run.model_source import TINY, ModelSource, resolve_model
+from job.run.revise import make_revision
+from job.run.spec import Spec, SpecModel, read_spec, write_spec
 from job.settings import (
     Resolved,
     Settings,
-    fingerprint,
     from_plain,
     identity_differences,
     load_secrets,
     load_settings,
-    to_plain,
 )
 from job.storage import Bucket
-from job.tasks import task_file
 
-INPUT_KEYS = ("data.train", "data.eval", "task")
-"""Settings that name a file of the user's: pinned by hash in the spec."""
 CHECKPOINT_KEYS = ("lora.enabled", "lora.rank", "lora.targets", "train.sync_ref_model")
 """Settings that say which tensors a checkpoint has; train.beta does too where one of both values is 0."""
-
-
-@dataclass(frozen=True)
-class PinnedInput:
-    """A file of the user's as this attempt uses it: its own copy, and the hash that the spec names."""
-
-    key: str
-    name: str
-    sha256: str
-    size_bytes: int
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -164,60 +145,6 @@ def refuse_unfit(of_run: Settings, asked: Settings) -> None:
             )
 
 
-def pin_input(
-    bucket: Bucket, key: str, given: Path, recorded: Input | None, scratch: Path, *, may_differ: bool = False
-) -> PinnedInput:
-    """A copy of an input in `scratch`, so that no later change of the file reaches the run.
-
-    A new run (`recorded` None) takes the user's file; an existing one takes its own from the bucket, verified, and
-    refuses a local file with other bytes, unless it `may_differ`. Raises UsageError (missing file, other bytes).
-    """
-    target = scratch / key / given.name  # a folder of its own: errors of a task's code name its file
-    target.parent.mkdir(exist_ok=True)
-    if recorded is None:
-        return _copy(key, given, target)
-    if given.is_file() and (local := _copy(key, given, target)).sha256 != recorded.sha256:
-        if may_differ:
-            return local
-        raise UsageError(
-            f"{key}: {given} is not the file that the run was started with "
-            f"(sha256 {local.sha256[:12]}, the run has {recorded.sha256[:12]}).",
-            fix=f"Restore the file, use another --run, or accept the difference: --allow-changed {key}",
-        )
-    fetch_blob(bucket, recorded.sha256, target)
-    return PinnedInput(key, recorded.name, recorded.sha256, recorded.bytes, target)
-
-
-def input_path(settings: Settings, key: str) -> Path | None:
-    """The user's file that a setting names, None when it names none."""
-    if key == "task":
-        return task_file(settings.task)
-    value = {"data.train": settings.data.train, "data.eval": settings.data.eval}[key]
-    return None if value is None else Path(value)
-
-
-def _copy(key: str, source: Path, target: Path) -> PinnedInput:
-    digest, size_bytes = hashlib.sha256(), 0
-    try:
-        with source.open("rb") as read, target.open("wb") as write:
-            while block := read.read(1 << 20):
-                digest.update(block)
-                size_bytes += len(block)
-                write.write(block)
-    except FileNotFoundError:
-        raise UsageError(f"{key}: {source} does not exist.", fix="Give the path of a file that does.") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NeedsPerson(
-                f"disk full: {source} cannot be copied to {target.parent}.",
-                fix="Free space there, or set TMPDIR to a folder on another disk.",
-            ) from None
-        raise UsageError(
-            f"{key}: {source} cannot be read: {error.strerror}.", fix="Check the path and its rights."
-        ) from None
-    return PinnedInput(key, source.name, digest.hexdigest(), size_bytes, target)
-
-
 def write_spec_for(bucket: Bucket, wanted: Wanted, model: SpecModel) -> Spec:
     """The spec that this attempt trains by; written when the run is new or a difference was accepted.
 
@@ -225,19 +152,16 @@ def write_spec_for(bucket: Bucket, wanted: Wanted, model: SpecModel) -> Spec:
     """
     if wanted.spec is not None and not wanted.accepted:
         return wanted.spec
+    spec = make_revision(
+        wanted.spec,
+        wanted.settings,
+        wanted.inputs.values(),
+        model,
+        machine=None if wanted.spec is None else wanted.spec.machine,
+        accepted=wanted.accepted,
+    )
     for pinned in wanted.inputs.values():
         put_blob(bucket, pinned.path)
-    spec = Spec(
-        revision=1 if wanted.spec is None else wanted.spec.revision + 1,
-        recipe=to_plain(wanted.settings),
-        inputs={p.key: Input(sha256=p.sha256, bytes=p.size_bytes, name=p.name) for p in wanted.inputs.values()},
-        model=model,
-        fingerprint=fingerprint(wanted.settings),
-        accepted=wanted.accepted,
-        started_by=_user(),
-        commit=_commit(),
-        created_at=time.time(),
-    )
     try:
         write_spec(bucket, spec)
     except UsageError:
@@ -252,26 +176,3 @@ def write_spec_for(bucket: Bucket, wanted: Wanted, model: SpecModel) -> Spec:
 def _what_counts(spec: Spec) -> tuple[Any, ...]:
     """What two revisions have in common when the same weights come of them."""
     return spec.revision, spec.fingerprint, {key: pinned.sha256 for key, pinned in spec.inputs.items()}, spec.model
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's numeric user has no name
-        return "unknown"
-
-
-def _commit() -> str | None:
-    """The commit of the code that runs, None outside a clone."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from job.errors import NeedsPerson, UsageError
-from job.model_source import ModelSource, check_model_folder, download_model, hash_folder
+from job.run.model_source import ModelSource, check_model_folder, download_model, hash_folder
 from job.settings import Settings
 from job.training.tiny_model import ensure_tiny
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from job.errors import UsageError
 from job.settings import Settings
+from job.settings.batches import prompts_per_generation
 from job.tasks import LoadedTask, Message, Row
 
 PROBED_ROWS = 64  # scoring may cost something; lengths are counted on every row
@@ -70,13 +71,6 @@ def count_prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompts: list[list[M
             fix="Some models know no system role: write a task whose prompt has only a user's turn.",
         ) from error
     return [len(ids) for ids in encoded["input_ids"]]
-
-
-def prompts_per_generation(settings: Settings) -> int:
-    """Different prompts that TRL draws at once; with fewer rows it would draw none at all."""
-    train = settings.train
-    steps = train.steps_per_generation or train.gradient_accumulation_steps
-    return max(1, train.batch_size_per_device * steps // train.num_generations)
 
 
 def _probe_rewards(task: LoadedTask, rows: Sequence[Row]) -> list[str]:

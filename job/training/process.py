@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from job.arena import Channel, ChannelClosed, Message, Slot
 from job.errors import UsageError
-from job.model_source import ModelSource, hash_folder
+from job.run.model_source import ModelSource, hash_folder
 from job.settings import Settings, from_plain, load_secrets
 from job.tasks import LoadedTask, load_task
 from job.training import preflight

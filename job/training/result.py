@@ -6,7 +6,7 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from job.model_source import ModelSource
+from job.run.model_source import ModelSource
 from job.training.model import sort_targets
 
 

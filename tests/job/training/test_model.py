@@ -1,6 +1,6 @@
 """Model and tokenizer are those that were pinned, from safetensors only, and LoRA begins the same every time.
 
-Downloads are in tests/job/test_model_source.py.
+Downloads are in tests/job/run/test_model_source.py.
 """
 
 import json
@@ -14,7 +14,7 @@ from tiny import moment_model, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from job.errors import NeedsPerson, UsageError
-from job.model_source import ModelSource, resolve_model
+from job.run.model_source import ModelSource, resolve_model
 from job.training.model import load_model, load_tokenizer, lora_config, model_folder, sort_targets
 
 

@@ -8,9 +8,10 @@ from tiny import moment_model, settings
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from job.errors import UsageError
+from job.settings.batches import prompts_per_generation
 from job.tasks import LoadedTask, Row, load_task
 from job.tasks.math_qa import MathQA
-from job.training.preflight import check, prompts_per_generation
+from job.training.preflight import check
 
 ROWS: list[Row] = [{"question": f"{a}+1=", "answer": str(a + 1)} for a in range(10, 30)]
 LONG: Row = {"question": "What is it? " * 20, "answer": "42"}

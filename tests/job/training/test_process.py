@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from job.arena import Channel, ChannelClosed, Message, Slot
 from job.errors import ExitCode
-from job.model_source import resolve_model
+from job.run.model_source import resolve_model
 from job.settings import Settings, load_settings, to_plain
 from job.training import exact, process
 from tests.job.training.exact_runs import forget_process_state, micro_model

@@ -14,7 +14,7 @@ from tiny import MOMENT, moment_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from job.errors import NeedsPerson
-from job.model_source import check_model_folder
+from job.run.model_source import check_model_folder
 from job.tasks import load_task
 from job.tasks.math_qa import has_format
 from job.training import tiny_model

@@ -15,13 +15,13 @@ import pytest
 from loopback_hub import serving
 
 from job.errors import UsageError
-from job.model_source import ModelSource, hash_folder, resolve_model
+from job.run.model_source import ModelSource, hash_folder, resolve_model
 
 REPO = "acme/tiny-instruct"
 ASK = """
 import json, os, sys
 from job.errors import BatonError
-from job.model_source import download_model, resolve_model
+from job.run.model_source import download_model, resolve_model
 try:
     source = resolve_model(sys.argv[1], *sys.argv[2:3])
     folder = str(download_model(source)) if "HF_HOME" in os.environ else None
