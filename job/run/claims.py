@@ -35,6 +35,7 @@ How = Literal[
     "quota",
     "rate limit",
     "never created",
+    "given back",
 ]
 """Ends of a VM, as told apart from outside (docs/design.md, Recovery)."""
 
@@ -52,6 +53,8 @@ class SeenEnd(Record):
     """Head's step when the end was recorded: failures without a new one are counted by it."""
     ran_from_s: float | None = None
     """The cloud's time from which the VM was billed; None when none ever ran."""
+    vouched: bool = True
+    """Whether the cloud says how it ended. False: only files that the VM wrote say it, or nothing does."""
 
 
 class Claim(Record):
@@ -75,6 +78,8 @@ class Claim(Record):
     """The cloud's number of the VM, once it is known: its operations are found by it, also when it is gone."""
     drill: str | None = None
     """Who asked, by `baton preempt`, that this VM be stopped as the platform would."""
+    doubted_at_s: float | None = None
+    """When a look first missed it: no sign of life, or gone without a reason. Only a second look, later, ends it."""
     ended: SeenEnd | None = None
 
 
@@ -84,6 +89,8 @@ class Claims(Record):
     want: Want = "run"
     reason: str | None = None
     """Why it is stopped or has failed."""
+    resumed_at_s: float | None = None
+    """When it was last wanted again: failures and refusals before are forgiven."""
     attempts: tuple[Claim, ...] = ()
     write_id: str = ""
     """Random in every write: after a lost reply it tells whether the write was mine."""
