@@ -3,6 +3,7 @@
 import re
 
 CLAIMS = "control/claims.json"
+LOOKED = "control/looked.json"
 HEAD = "head.json"
 SPECS = "control/spec/"
 ATTEMPTS = "attempts/"
