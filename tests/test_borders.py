@@ -16,6 +16,7 @@ HEAVY = {"accelerate", "datasets", "peft", "torch", "transformers", "trl", "unsl
 MAY_IMPORT_HEAVY = ("job.training", "job.evaluation", "job.export")
 """What runs in the trainer's process, or in a command that says so."""
 INFRA_MAY_IMPORT = (
+    "job.checkpoint",
     "job.errors",
     "job.judge",
     "job.run",

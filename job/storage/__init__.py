@@ -76,6 +76,10 @@ class Bucket(Protocol):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects whose name starts with `prefix`, sorted by name."""
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The folders right below `prefix` (itself "" or one, ending in a slash) that have objects, each ending in a
+        slash, sorted; their objects are not gone through."""
+
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Deletes the object; one that is gone already is no error. Raises PreconditionFailed."""
 

@@ -100,6 +100,18 @@ class FileBucket:
             found = sorted(self._walk(folder, prefix), key=lambda info: info.name.encode())
         yield from found
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The folders right below `prefix` that have objects, each ending in a slash, sorted."""
+        folder = self._path(prefix.removesuffix("/")) if prefix else self.root
+        with explained(folder):
+            try:
+                names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            found = [name for name in names if not name.startswith(".")]
+            full = [name for name in found if any(self._walk(folder / name, f"{prefix}{name}/"))]
+        yield from (f"{prefix}{name}/" for name in full)
+
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Deletes the object and the folders that it leaves empty. Raises PreconditionFailed.
 

@@ -102,6 +102,15 @@ class GcsBucket:
             if not token:
                 return
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The folders right below `prefix` that have objects, each ending in a slash, sorted."""
+        token: str | None = None
+        while True:
+            found, token = self._tries(partial(self._wire.folders, self._prefix + prefix, token))
+            yield from (name.removeprefix(self._prefix) for name in found)
+            if not token:
+                return
+
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Deletes the object; one that is gone already is no error. Raises PreconditionFailed."""
         target = self._object(name)

@@ -68,6 +68,21 @@ class Wire:
             )
             return list(next(found.pages, ())), found.next_page_token
 
+    def folders(self, prefix: str, token: str | None) -> tuple[list[str], str | None]:
+        """The folders of one page below a prefix, sorted, and the token of the next page."""
+        with self.asking("list", prefix):
+            found = self._client.list_blobs(
+                self.bucket,
+                prefix=prefix,
+                delimiter="/",
+                page_token=token,
+                fields="prefixes,nextPageToken",
+                retry=None,
+                timeout=self.timeout,
+            )
+            next(found.pages, None)
+            return sorted(found.prefixes), found.next_page_token
+
     @contextlib.contextmanager
     def media(self, name: str, *, generation: int | None = None, first: int = 0, end: int = 0) -> Iterator[Any]:
         """The response that carries an object's bytes; of bytes `first` to `end` when `end` is given."""

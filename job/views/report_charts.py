@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from job.views.attempts import AttemptView
+from job.views.boots import has_run
 from job.views.report_data import Ending, Report, end_s, ending
 from job.views.report_series import Series, smooth
-from job.views.status import AttemptView
 from job.views.text import printable
 
 Figure = dict[str, Any]
@@ -22,7 +23,10 @@ RUG_FROM = 0.94
 """Where rules begin, of the height, once there are so many that whole ones would cover the curve."""
 MOST_ROWS = 40
 """Attempts that have a row each on one time axis; more of them are columns side by side."""
-PHASES = ("train", "evaluation", "import", "check", "model", "look", "restore", "claim", "flush", "result")
+PHASES = (
+    *("train", "evaluation", "import", "check", "model", "look", "restore", "claim", "flush", "result"),
+    *("create", "boot", "pull"),
+)
 """Those that have a colour of their own, which styles.css knows by their place; others share one."""
 OTHER, UNTOLD = "other", "not recorded"
 UNTOLD_LEAST_S = 0.5
@@ -56,7 +60,7 @@ def figures(report: Report) -> dict[str, Figure]:
 
 def begun_attempts(report: Report) -> list[AttemptView]:
     """Those that are drawn, oldest first."""
-    return [a for a in report.run.attempts if a.incarnation is not None][-MOST_ATTEMPTS:]
+    return [a for a in report.run.attempts if has_run(a)][-MOST_ATTEMPTS:]
 
 
 def reward_figure(report: Report) -> Figure:

@@ -14,8 +14,10 @@ from job.run.segments import Row, join_metrics, read_rows, row_kind
 from job.run.spec import Input, Spec, SpecModel, read_spec
 from job.settings.tree import Attempt
 from job.storage import Bucket
+from job.views.attempts import AttemptView
+from job.views.boots import has_run, with_boots
 from job.views.report_series import Series, make_series
-from job.views.status import AttemptView, RunStatus, read_status
+from job.views.status import RunStatus, read_status
 
 MOST_PARTS = 24
 """Parts of the reward that are drawn. A task of one's own may have any number."""
@@ -61,7 +63,8 @@ class Verdict(_View):
     phases_s: dict[str, float]
     """Seconds by phase of all attempts together."""
     cost_usd: float | None
-    """Of the machine while attempts had it; None: not known, no price was set."""
+    """Of the VMs with their disks, by their claims, and of other machines while attempts had them, where their price
+    is set; None: not known."""
 
 
 class Sample(_View):
@@ -111,12 +114,14 @@ class Report(_View):
     """The first and the last that were recorded, and some between."""
     lineage: Lineage
     recipe: dict[str, Any]
+    usd_per_hour: float | None = None
+    """Of a machine that is no VM of ours; None where nobody said."""
     read_at_s: float
 
 
 def read_report(bucket: Bucket) -> Report:
     """Looks at a run, reading only. Raises UsageError where there is no run."""
-    run = read_status(bucket)
+    run = with_boots(bucket, read_status(bucket))
     head, durable_step = read_head(bucket), run.durable_step or 0
     rows = join_metrics(read_rows(bucket, "metrics"), durable_step) if head is not None else []
     try:
@@ -128,7 +133,7 @@ def read_report(bucket: Bucket) -> Report:
 
 def finished_report(bucket: Bucket, rows: Sequence[Mapping[str, Any]], files: Mapping[str, ManifestFile]) -> Report:
     """The report that is published with the result: the run is as it will be once head says so."""
-    run, head = read_status(bucket), read_head(bucket)
+    run, head = with_boots(bucket, read_status(bucket)), read_head(bucket)
     assert head is not None
     ended = {"ended": True, "exit_code": int(ExitCode.FINISHED), "how": "finished", "heard_s": time.time()}
     ended |= {"last_step": run.durable_step}
@@ -151,6 +156,7 @@ def make_report(
     return Report(
         run=run,
         verdict=judge(run, price_set(spec)),
+        usd_per_hour=price_set(spec),
         reward=make_series("reward", training, "reward_std"),
         evaluation=make_series("eval_reward", evaluations),
         metrics=tuple(filter(None, (make_series(name, training) for name in drawn_names(training)))),
@@ -168,8 +174,9 @@ def judge(run: RunStatus, usd_per_hour: float | None) -> Verdict:
     for attempt in run.attempts:
         for phase, spent_s in attempt.phases_s.items():
             phases[phase] = phases.get(phase, 0.0) + spent_s
-    begun = [attempt for attempt in run.attempts if attempt.incarnation is not None]
+    begun = [attempt for attempt in run.attempts if has_run(attempt)]
     resumed = [attempt.resumed_from for attempt in begun if attempt.resumed_from is not None]
+    costs = [cost_usd(attempt, usd_per_hour) for attempt in begun]
     return Verdict(
         steps=run.durable_step or 0,
         attempts=len(begun),
@@ -180,8 +187,15 @@ def judge(run: RunStatus, usd_per_hour: float | None) -> Verdict:
         maybe_more_lost=any(not origin.orderly for origin in resumed),
         wall_s=max(map(end_s, begun)) - min(attempt.started_at_s for attempt in begun) if begun else None,
         phases_s=phases,
-        cost_usd=None if usd_per_hour is None else usd_per_hour / 3600 * sum(end_s(a) - a.started_at_s for a in begun),
+        cost_usd=sum(known) if (known := [usd for usd in costs if usd is not None]) else None,
     )
+
+
+def cost_usd(attempt: AttemptView, usd_per_hour: float | None) -> float | None:
+    """What an attempt's machine cost: its VM by the claim, another one by `usd_per_hour` while it was there; pure."""
+    if attempt.kind == "vm" or usd_per_hour is None:
+        return attempt.usd
+    return usd_per_hour / 3600 * (end_s(attempt) - attempt.started_at_s)
 
 
 def price_set(spec: Spec | None) -> float | None:

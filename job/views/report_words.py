@@ -9,11 +9,12 @@ from urllib.parse import unquote
 
 from job.run.layout import parse_checkpoint_folder
 from job.settings.keys import flatten
+from job.views.attempts import AttemptView, ending_words, where_words
+from job.views.boots import has_run
 from job.views.progress import number_text, seconds
 from job.views.report_charts import OTHER, PHASES, UNTOLD, begun_attempts, phase_class
-from job.views.report_data import Report, end_s, ending
+from job.views.report_data import Report, cost_usd, end_s, ending
 from job.views.report_series import Series
-from job.views.status import AttemptView
 from job.views.text import printable, printable_lines
 
 LONGEST = 200
@@ -52,10 +53,11 @@ def page_words(report: Report) -> dict[str, Any]:
         "tiles": tiles(report),
         "reward_words": reward_words(report.reward),
         "attempts": [
-            _attempt(attempt, next(iter(attempts[i + 1 :]), None), phases)
+            _attempt(attempt, next(iter(attempts[i + 1 :]), None), phases, report.usd_per_hour)
             for i, attempt in reversed([*enumerate(attempts)])
         ],
-        "left_out": sum(attempt.incarnation is not None for attempt in run.attempts) - len(attempts),
+        "left_out": sum(map(has_run, run.attempts)) - len(attempts),
+        "costs": any(cost_usd(attempt, report.usd_per_hour) is not None for attempt in attempts),
         "phases": _phases(report),
         "table_phases": [printable(phase, 30) for phase in phases],
         "metrics": [{"title": title(series.name), "ends": ends(series)} for series in report.metrics],
@@ -120,7 +122,9 @@ def tiles(report: Report) -> list[dict[str, str]]:
     if verdict.cost_usd is None:
         tile("Cost", "not known", "nobody said what the machine costs")
     else:
-        tile("Cost", f"about ${verdict.cost_usd:.2f}", "the machine, while attempts had it")
+        vms = any(attempt.kind == "vm" for attempt in report.run.attempts)
+        of = "the VMs with their disks, by list prices" if vms else "the machine, while attempts had it"
+        tile("Cost", f"about ${verdict.cost_usd:.2f}", of)
     return shown
 
 
@@ -196,23 +200,26 @@ def _reward(value: float) -> str:
     return f"{value:.2f}" if value == 0 or 0.01 <= abs(value) < 1000 else number_text(value)
 
 
-def _attempt(attempt: AttemptView, after: AttemptView | None, phases: Sequence[str]) -> dict[str, Any]:
+def _attempt(
+    attempt: AttemptView, after: AttemptView | None, phases: Sequence[str], usd_per_hour: float | None
+) -> dict[str, Any]:
     """A row of the table. `after`: the attempt that went on from it, which knows what was lost with it."""
-    where = f"{attempt.kind} on {attempt.host}" if attempt.host else attempt.kind
     machine = ", ".join(value for what, value in attempt.machine.items() if value != "none")
     told = (attempt.phases_s.get(phase) for phase in phases)
     resumed = None if after is None else after.resumed_from
     more = resumed is not None and not resumed.orderly
+    cost = cost_usd(attempt, usd_per_hour)
     return {
         "number": f"{attempt.number}" + (f".{attempt.incarnation}" if attempt.incarnation else ""),
         "tone": ENDING_TONES.get(ending(attempt), "warn"),
-        "how": attempt.how,
-        "steps": f"{attempt.from_step} → {'-' if attempt.last_step is None else attempt.last_step}",
+        "how": ending_words(attempt),
+        "steps": "" if attempt.from_step is None else f"{attempt.from_step} → {_or_dash(attempt.last_step)}",
         "lost": "" if resumed is None else f"{resumed.lost_steps}{' or more' if more else ''}",
         "seconds": f"{end_s(attempt) - attempt.started_at_s:.1f}",
+        "cost": "" if cost is None else f"${cost:.2f}" if cost >= 0.1 else f"${cost:.2g}",
         "phases": ["" if spent_s is None else f"{spent_s:.1f}" for spent_s in told],
         "began": _utc(attempt.started_at_s),
-        "where": printable(where, 80),
+        "where": printable(where_words(attempt), 80),
         "machine": printable(machine, 80),
     }
 
@@ -254,6 +261,10 @@ def _text(text: str) -> str:
     """Several lines, each harmless."""
     shown = "\n".join(printable_lines(text[: LONGEST_TEXT + 1]))
     return shown if len(text) <= LONGEST_TEXT else f"{shown[:LONGEST_TEXT]}…"
+
+
+def _or_dash(step: int | None) -> str:
+    return "-" if step is None else f"{step}"
 
 
 def _utc(at_s: float) -> str:

@@ -1,5 +1,6 @@
 """The status of a run for a terminal."""
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -9,14 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from job.run.head import Status
-from job.views.status import AttemptView, RunStatus
+from job.views.attempts import AttemptView, ending_words, where_words
+from job.views.progress import seconds
+from job.views.status import LookedView, RunStatus
 from job.views.text import printable
 
 
 def render(run: RunStatus) -> RenderableType:
     """For a terminal: a headline, the attempts, where their seconds went."""
 
-    parts: list[RenderableType] = [Text(line) for line in headline(run)]
+    parts: list[RenderableType] = [Text(line) for line in headline(run, time.time())]
     if run.attempts:
         parts += [Text(), _attempts_table(run.attempts)]
     if any(attempt.phases_s for attempt in run.attempts):
@@ -24,8 +27,8 @@ def render(run: RunStatus) -> RenderableType:
     return Group(*parts)
 
 
-def headline(run: RunStatus) -> list[str]:
-    """The run in two or three lines."""
+def headline(run: RunStatus, now_s: float = 0.0) -> list[str]:
+    """The run in a few lines; pure. `now_s`: when they are read."""
     idle = run.status in (Status.RUNNING, Status.FINISHING) and not run.at_work
     words = [f"{printable(run.uri)}: {run.status}{', but no attempt is at work' if idle else ''}"]
     if run.reason is not None:
@@ -47,24 +50,45 @@ def headline(run: RunStatus) -> list[str]:
             f"storage: {run.storage.operations:,} operations, {sent} sent, {received} received: "
             f"${run.storage_usd:.2g}{hourly}"
         )
+    if run.machines_usd is not None:
+        hourly = sum(a.usd_per_hour or 0.0 for a in run.attempts if not a.ended)
+        cap = "" if run.cap_usd is None else f" of at most ${run.cap_usd:.2f}"
+        words.append(f"machines: ${run.machines_usd:.2f}{cap}{f', ${hourly:.2f} an hour now' if hourly else ''}")
+    if run.looked is not None and run.status not in (Status.FINISHED, "failed"):
+        words.append(looked_line(run.looked, now_s, run.uri))
     return words
 
 
-def _attempts_table(attempts: Sequence[AttemptView]) -> RenderableType:
+def looked_line(looked: LookedView, now_s: float, uri: str) -> str:
+    """Who looks after the run, and when somebody last did; pure."""
+    if looked.watcher is None or looked.at_s is None:
+        return printable(f"nobody has ever looked after it: baton watchdog run {uri}, or baton watchdog up")
+    note = f": {looked.note}" if looked.note else ""
+    last = f"{looked.watcher} looked {seconds(max(0.0, now_s - looked.at_s))} ago"
+    if looked.overdue:
+        return printable(
+            f"nobody looks after it any more ({last}{note}): baton watchdog run {uri}, or baton watchdog up"
+        )
+    due = "" if looked.next_at_s is None else f", next in {seconds(max(0.0, looked.next_at_s - now_s))}"
+    return f"{last}{due}{note}"
 
+
+def _attempts_table(attempts: Sequence[AttemptView]) -> RenderableType:
+    costs = any(attempt.usd is not None for attempt in attempts)
+    names = ("attempt", "where", "started", "steps", "lost", *(["cost"] if costs else []), "how it ended")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("attempt", "where", "started", "steps", "lost", "how it ended"):
-        table.add_column(name, justify="right" if name in ("attempt", "lost") else "left")
+    for name in names:
+        table.add_column(name, justify="right" if name in ("attempt", "lost", "cost") else "left")
     for attempt in attempts:
         begun = "" if attempt.from_step is None else f"{attempt.from_step} to {_or_dash(attempt.last_step)}"
-        where = f"{attempt.kind} on {attempt.host}" if attempt.host else attempt.kind
         cells = [
             f"{attempt.number}" + (f".{attempt.incarnation}" if attempt.incarnation else ""),
-            printable(where, 40),
+            printable(where_words(attempt), 60),
             datetime.fromtimestamp(attempt.started_at_s).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             begun,
             f"{attempt.lost_steps}",
-            attempt.how,
+            *([("" if attempt.usd is None else f"${attempt.usd:.2f}")] if costs else []),
+            ending_words(attempt),
         ]
         table.add_row(*(Text(cell) for cell in cells))
     return table

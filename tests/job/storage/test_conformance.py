@@ -74,6 +74,17 @@ def test_several_buffers_become_one_object(bucket: Bucket) -> None:
     assert info.size_bytes == len(big) + 7
 
 
+def test_folders_are_told_without_what_is_in_them(bucket: Bucket) -> None:
+    assert [*bucket.folders("")] == []
+    for name in ("b/x/1", "b/x/2", "a b/y", "top", "b/file"):
+        bucket.write(name, b"x")
+    assert [*bucket.folders("")] == ["a b/", "b/"]
+    assert [*bucket.folders("b/")] == ["b/x/"]
+    assert [*bucket.folders("b/x/")] == [*bucket.folders("nowhere/")] == []
+    bucket.delete("a b/y")
+    assert [*bucket.folders("")] == ["b/"]
+
+
 def test_an_empty_object_is_an_object(bucket: Bucket) -> None:
     assert bucket.write("empty", b"").size_bytes == 0
     assert bucket.read("empty")[0] == b""
