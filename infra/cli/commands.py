@@ -10,6 +10,7 @@ from typer.main import get_command
 COMMANDS = {
     "demo": "The whole story on this machine: train, be killed, resume, compare the weights.",
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
+    "ls": "All runs of a bucket: what each one does, how far it is, what it has cost.",
     "status": "What a run does, how far it is, and how each attempt ended.",
     "report": "A run as one HTML page: verdict, reward, attempts, samples, lineage.",
     "config": "The settings that a recipe comes to, and where each value is from.",
