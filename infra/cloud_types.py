@@ -196,3 +196,30 @@ class Cloud(Protocol):
 
     def stop(self, zone: str, name: str) -> None:
         """Asks a VM to stop, by ACPI first; one that is gone or has stopped is no error."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One persistent disk as a list shows it."""
+
+    name: str
+    zone: str
+    labels: Mapping[str, str]
+    size_gb: int
+    created_s: float
+    users: tuple[str, ...] = ()
+    """Names of the VMs that it is attached to."""
+
+
+class HandsOn(Cloud, Protocol):
+    """What the commands of people ask for beside: no watchdog ever does."""
+
+    def preempt(self, zone: str, name: str) -> None:
+        """Has the platform treat a spot VM as at a preemption: notice where it was asked for, stop, end
+        (instances.simulateMaintenanceEvent). Returns when that is asked for."""
+
+    def list_disks(self, labels: Mapping[str, str]) -> tuple[Disk, ...]:
+        """All disks with these labels, attached or not, whatever their zone."""
+
+    def delete_disk(self, zone: str, name: str) -> None:
+        """Asks for the end of a disk; one that is gone is no error. One that is attached is refused."""

@@ -1,0 +1,92 @@
+"""`baton resume`."""
+
+import time
+from datetime import datetime
+from typing import Annotated, Literal
+
+import typer
+
+from infra.cli.output import print_json
+from infra.cli.runs import open_run
+from infra.control import Changes
+from job.errors import UsageError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def resume(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="URI of the run, or its name in BATON_BUCKET (else BATON_RUN).")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="Container of the next attempts, by digest.")] = None,
+    cap_usd: Annotated[
+        float | None, typer.Option(min=0.01, help="What all VMs of the run may cost together, those before included.")
+    ] = None,
+    spot: Annotated[
+        bool | None, typer.Option("--spot/--on-demand", help="Which VMs the next attempts get (default: as before).")
+    ] = None,
+    fall_back: Annotated[
+        Literal["never", "after", "deadline"] | None,
+        typer.Option(help="When an on-demand VM may be taken instead of a spot one."),
+    ] = None,
+    zone: Annotated[list[str] | None, typer.Option(help="Where VMs may be from now on. Repeatable.")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="Where VMs may be from now on. Repeatable.")] = None,
+    deadline: Annotated[
+        datetime | None, typer.Option(help="When it has to be finished, local time unless it says another.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Lets a run that was stopped, or has failed, go on where it stopped; with options also one that is under way.
+
+    What changes becomes a new revision of the run's spec, for the attempts to come. Its watchdog creates the VM; a run
+    of processes goes on by `baton train`.
+    """
+    from infra.cli.confirm import confirm
+    from infra.clouds import who_asks
+    from infra.control import refuse_finished, refuse_spent, revised, wanted_again
+    from job.run.claims import read_claims, update_claims
+    from job.run.head import read_head
+    from job.run.revise import this_commit
+    from job.run.spec import read_spec, write_spec
+    from job.views.status import read_status
+    from job.views.status_table import looked_line
+
+    bucket = open_run(run)
+    found = read_status(bucket)  # refuses what is no run
+    refuse_finished(bucket.uri, read_head(bucket))
+    spec, claims, now_s = read_spec(bucket), read_claims(bucket), time.time()
+    if spec is None:
+        raise UsageError(
+            f"{bucket.uri} has no spec: nothing says what to train.", fix="`baton train RECIPE` writes one."
+        )
+    changes = Changes(
+        image=image,
+        cap_usd=cap_usd,
+        spot=spot,
+        on_demand=fall_back,
+        zones=tuple(zone or ()),
+        regions=tuple(region or ()),
+        deadline_s=None if deadline is None else deadline.timestamp(),
+    )
+    revision = revised(spec, changes, who=who_asks(), commit=this_commit(), now_s=now_s)
+    if claims.want == "run" and revision is None:
+        raise UsageError(f"the run {bucket.uri} is under way already: nothing to resume, nothing to change.")
+    machine = (revision or spec).machine
+    if machine is not None:
+        left_usd = refuse_spent(machine, claims.attempts, now_s, bucket.uri)
+        confirm(f"Let {bucket.uri} go on? Its VMs may cost ${left_usd:.2f} more (cap ${machine.cap_usd:.2f}).", yes=yes)
+    if revision is not None:
+        write_spec(bucket, revision)
+    update_claims(bucket, wanted_again)
+    if as_json:
+        accepted = [] if revision is None else list(revision.accepted)
+        print_json({"uri": bucket.uri, "want": "run", "revision": (revision or spec).revision, "changed": accepted})
+        return
+    changed = "" if revision is None else f" by revision {revision.revision} ({', '.join(revision.accepted)})"
+    typer.echo(f"{bucket.uri} is wanted again{changed}", err=True)
+    if machine is None:
+        typer.echo(f"  it goes on by: baton train --run {bucket.uri}", err=True)
+    elif found.looked is not None:
+        typer.echo(f"  {looked_line(found.looked, now_s, bucket.uri)}", err=True)
