@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from infra.cloud_errors import Said, classify, classify_all
-from infra.cloud_types import Operation, OperationKind, Trouble, Vm, VmStatus
+from infra.cloud_types import Disk, Operation, OperationKind, Trouble, Vm, VmStatus
 
 _STATUS = {
     "RUNNING": VmStatus.RUNNING,
@@ -44,6 +44,18 @@ def vm_of(instance: Any) -> Vm:
         created_s=_time(instance.creation_timestamp) or 0.0,
         started_s=_time(instance.last_start_timestamp),
         stopped_s=_time(instance.last_stop_timestamp),
+    )
+
+
+def disk_of(disk: Any) -> Disk:
+    """A Disk."""
+    return Disk(
+        name=disk.name,
+        zone=last_part(disk.zone),
+        labels=dict(disk.labels),
+        size_gb=int(disk.size_gb),
+        created_s=_time(disk.creation_timestamp) or 0.0,
+        users=tuple(last_part(user) for user in disk.users),
     )
 
 

@@ -1,13 +1,13 @@
 """The cloud that a command asks, and its refusals as errors for people."""
 
 import contextlib
-import getpass
 import os
 import socket
 from collections.abc import Iterator
 
 from infra.cloud_types import CloudError, HandsOn, Trouble, TroubleKind
 from job.errors import BatonError, NeedsPerson, Transient, UsageError
+from job.run.revise import this_user
 
 OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE"
 
@@ -52,8 +52,4 @@ def explanation(trouble: Trouble, project: str, doing: str) -> BatonError:
 
 def who_asks() -> str:
     """The person and the machine that a command runs for, as records name them."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's numeric user has no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    return f"{this_user()}@{socket.gethostname()}"

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from infra.cloud_answers import http_trouble, last_part, operation_of, vm_of
-from infra.cloud_types import CloudError, Operation, OperationKind, Trouble, TroubleKind, Vm, VmList, VmOrder
+from infra.cloud_answers import disk_of, http_trouble, last_part, operation_of, vm_of
+from infra.cloud_types import CloudError, Disk, Operation, OperationKind, Trouble, TroubleKind, Vm, VmList, VmOrder
 from infra.vm_request import SCOPE, SERVICE, image_path, insert_request
 from job.errors import UsageError
 
@@ -39,7 +39,7 @@ class ComputeEngine:
 
     def list_vms(self, labels: Mapping[str, str]) -> VmList:
         """All VMs with these labels, whatever their zone, by one aggregated list (as many pages as it has)."""
-        wanted = " AND ".join(f'(labels.{_safe(key)} = "{_safe(value)}")' for key, value in labels.items())
+        wanted = _with_labels(labels)
         vms, unreachable = [], set()
         with _in_our_words():
             pager = self._instances.aggregated_list(
@@ -131,6 +131,31 @@ class ComputeEngine:
             image = self._images.get_from_family(request=request, retry=None, timeout=ANSWER_S)
         return f"projects/{project}/global/images/{image.name}"
 
+    def preempt(self, zone: str, name: str) -> None:
+        """Has the platform treat a spot VM as at a preemption. Returns when that is asked for."""
+        with _in_our_words():
+            request = {"project": self.project, "zone": zone, "instance": name}
+            self._instances.simulate_maintenance_event_unary(request=request, retry=None, timeout=ANSWER_S)
+
+    def list_disks(self, labels: Mapping[str, str]) -> tuple[Disk, ...]:
+        """All disks with these labels, attached or not, whatever their zone."""
+        request = {"project": self.project, "filter": _with_labels(labels), "max_results": PAGE}
+        found: list[Disk] = []
+        with _in_our_words():
+            for _, scoped in self._disks.aggregated_list(request=request, retry=None, timeout=ANSWER_S):
+                found += [disk_of(disk) for disk in scoped.disks]
+        return tuple(found)
+
+    def delete_disk(self, zone: str, name: str) -> None:
+        """Asks for the end of a disk; one that is gone is no error. One that is attached is refused."""
+        try:
+            with _in_our_words():
+                request = {"project": self.project, "zone": zone, "disk": name}
+                self._disks.delete_unary(request=request, retry=None, timeout=ANSWER_S)
+        except CloudError as error:
+            if error.trouble.kind is not TroubleKind.NOT_FOUND or f"/disks/{name}" not in error.trouble.message:
+                raise
+
     def _adopt(self, order: VmOrder, error: CloudError) -> Operation:
         """The insert of the VM that has the name already, when it is this order's. Raises CloudError."""
         vm = self.get_vm(order.zone, order.name)
@@ -158,6 +183,10 @@ class ComputeEngine:
     def _operations(self) -> Any:
         # A client of its own: what `insert(...).result()` makes by itself forgets the endpoint.
         return _compute().ZoneOperationsClient(credentials=self._credentials, client_options=self._options)
+
+    @cached_property
+    def _disks(self) -> Any:
+        return _compute().DisksClient(credentials=self._credentials, client_options=self._options)
 
     @cached_property
     def _images(self) -> Any:
@@ -248,6 +277,11 @@ def _is_gone(trouble: Trouble, name: str) -> bool:
 def _first(error: BaseException) -> str:
     """The words of an error, in one line."""
     return " ".join(str(error).split())[:400]
+
+
+def _with_labels(labels: Mapping[str, str]) -> str:
+    """The filter for what carries all of these labels."""
+    return " AND ".join(f'(labels.{_safe(key)} = "{_safe(value)}")' for key, value in labels.items())
 
 
 def _safe(text: str) -> str:

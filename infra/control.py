@@ -134,8 +134,11 @@ def revised(spec: Spec, changes: Changes, *, who: str, commit: str | None, now_s
 
 
 def refuse_spent(machine: Machine, attempts: Sequence[Claim], now_s: float, uri: str) -> float:
-    """What is left of the cap. Raises UsageError when nothing is: the run would be stopped again at once."""
-    left_usd = machine.cap_usd - spent_usd(attempts, now_s)
+    """What is left of the cap. Raises UsageError when nothing is: the run would be stopped again at once.
+
+    Counts what is known to be over; how long a VM ran of which nobody recorded the end is for the watchdog to find out.
+    """
+    left_usd = machine.cap_usd - spent_usd((claim for claim in attempts if claim.ended is not None), now_s)
     if left_usd <= 0:
         raise UsageError(
             f"the run {uri} has spent ${machine.cap_usd - left_usd:.2f}, its cap is ${machine.cap_usd:.2f}.",

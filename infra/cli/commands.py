@@ -12,6 +12,12 @@ COMMANDS = {
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
     "ls": "All runs of a bucket: what each one does, how far it is, what it has cost.",
     "status": "What a run does, how far it is, and how each attempt ended.",
+    "get": "Downloads the result of a finished run, every file verified.",
+    "stop": "Stops a run: its attempt saves everything and leaves.",
+    "resume": "Lets a run go on that was stopped or has failed; changes image, cap or place.",
+    "preempt": "A drill: preempts the run's spot VM as the platform would.",
+    "down": "Stops a run and deletes its VMs, now.",
+    "gc": "Lists what is left over, VMs, disks and objects, and deletes it when told so.",
     "report": "A run as one HTML page: verdict, reward, attempts, samples, lineage.",
     "config": "The settings that a recipe comes to, and where each value is from.",
 }

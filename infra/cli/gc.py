@@ -44,7 +44,7 @@ def gc(
     from job.views.status import read_status
 
     environment = load_environment()
-    labels = {OWNER: "run"}
+    labels, uris = {OWNER: "run"}, tuple[str, ...]()
     if run is not None:
         bucket = open_run(run)
         read_status(bucket)  # refuses what is no run

@@ -29,20 +29,21 @@ def make_revision(
         machine=machine,
         fingerprint=fingerprint(settings),
         accepted=accepted,
-        started_by=_user(),
-        commit=_commit(),
+        started_by=this_user(),
+        commit=this_commit(),
         created_at=time.time(),
     )
 
 
-def _user() -> str:
+def this_user() -> str:
+    """Who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's numeric user has no name
         return "unknown"
 
 
-def _commit() -> str | None:
+def this_commit() -> str | None:
     """The commit of the code that runs, None outside a clone."""
     try:
         done = subprocess.run(
