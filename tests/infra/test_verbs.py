@@ -1,5 +1,5 @@
-"""stop, resume, preempt, down, gc: asked before anything is deleted or costs, recorded before it is done, and refused in
-one line where it makes no sense."""
+"""stop, resume, preempt, down, gc: asked before anything is deleted or costs, recorded before it is done; what makes
+no sense is refused in one line."""
 
 import json
 from typing import Any
