@@ -55,9 +55,11 @@ def stopped(claims: Claims, uri: str, reason: str) -> Claims:
     return claims.model_copy(update={"want": "stop", "reason": reason[:LONGEST_REASON]})
 
 
-def wanted_again(claims: Claims) -> Claims:
-    """Wanted, whatever it was stopped for."""
-    return claims.model_copy(update={"want": "run", "reason": None})
+def wanted_again(claims: Claims, now_s: float) -> Claims:
+    """Wanted, whatever it was stopped for; the failures so far are forgiven."""
+    ends_s = [claim.ended.at_s for claim in claims.attempts if claim.ended is not None]
+    since_s = max([now_s, *(end_s + 0.001 for end_s in ends_s)])
+    return claims.model_copy(update={"want": "run", "reason": None, "resumed_at_s": since_s})
 
 
 def drill_target(claims: Claims, uri: str) -> Claim:

@@ -19,7 +19,6 @@ _REFUSALS: dict[TroubleKind, How] = {
     TroubleKind.RATE_LIMIT: "rate limit",
     TroubleKind.PREEMPTED: "preempted",
     TroubleKind.INVALID: "refused",
-    TroubleKind.FORBIDDEN: "refused",
     TroubleKind.TAKEN: "never created",
 }
 """Of an insert. What is not here is asked for again: nothing is known, or it passes."""
@@ -103,9 +102,9 @@ def ran_from_s(claim: Claim, vm: Vm | Unknown | None, seen: Observed) -> float |
         inserts = [op for op in seen.operations if op.kind is OperationKind.INSERT]
         if any(op.trouble is None for op in inserts):
             return min(op.at_s for op in inserts if op.trouble is None)
-        if inserts and not isinstance(seen.heartbeat, Dated):
+        if inserts and not isinstance(seen.heartbeat_s, float):
             return None
-    return claim.claimed_at_s if claim.instance_id is not None or isinstance(seen.heartbeat, Dated) else None
+    return claim.claimed_at_s if claim.instance_id is not None or isinstance(seen.heartbeat_s, float) else None
 
 
 def _end(
@@ -210,7 +209,7 @@ def _absent(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Fo
     if any(not op.done for op in inserts):
         late = seen.now_s - claim.claimed_at_s > policy.insert_s
         return Found(end=_end(claim, seen, None, "never created", "the insert does not end")) if late else Found()
-    if claim.instance_id is None and not any(op.trouble is None for op in inserts) and seen.heartbeat is None:
+    if claim.instance_id is None and not any(op.trouble is None for op in inserts) and seen.heartbeat_s is None:
         return _never_seen(claim, seen, policy, wanted=wanted)
     if _lives(seen, policy):
         return Found(doubt=False)
@@ -245,12 +244,12 @@ def _running(claim: Claim, seen: Observed, vm: Vm, policy: Policy) -> Found:
     left = head is not None and head.attempt == claim.number and head.status in (Status.RELEASED, Status.WAITING)
     if left and isinstance(seen.head, Dated) and seen.now_s - seen.head.at_s > policy.leave_s:
         return Found(end=_by_word(claim, seen, vm))
-    if isinstance(seen.heartbeat, Unknown):
+    if isinstance(seen.heartbeat_s, Unknown):
         return Found()
-    if isinstance(seen.heartbeat, Dated):
-        silent = seen.now_s - seen.heartbeat.at_s > policy.silent_s
+    if seen.heartbeat_s is not None:
+        silent = seen.now_s - seen.heartbeat_s > policy.silent_s
         how: How = "hung"
-        words = f"no sign of life since its phase {seen.heartbeat.record.phase!r}"
+        words = f"no sign of life for {seen.now_s - seen.heartbeat_s:.0f} s"
     else:
         began_s = max(vm.started_s or vm.created_s, claim.claimed_at_s)
         silent = seen.now_s - began_s > policy.boot_s
@@ -297,4 +296,4 @@ def _by_word(claim: Claim, seen: Observed, vm: Vm) -> SeenEnd:
 
 
 def _lives(seen: Observed, policy: Policy) -> bool:
-    return isinstance(seen.heartbeat, Dated) and seen.now_s - seen.heartbeat.at_s <= policy.fresh_s
+    return isinstance(seen.heartbeat_s, float) and seen.now_s - seen.heartbeat_s <= policy.fresh_s

@@ -8,7 +8,6 @@ from infra.plan import Offer
 from job.run.claims import Claim, Claims
 from job.run.exit import ContainerExit
 from job.run.head import Head
-from job.run.heartbeat import Heartbeat
 from job.run.spec import Machine
 
 T = TypeVar("T")
@@ -67,9 +66,10 @@ class Observed:
     looked_up: Vm | Unknown | None = Unknown("not asked for")
     """The newest claim's VM, asked for by its name, where the list does not have it."""
     head: Dated[Head] | Unknown | Damaged | None = None
-    heartbeat: Dated[Heartbeat] | Unknown | Damaged | None = None
-    """Of the newest claim, like `exit`."""
+    heartbeat_s: float | Unknown | None = None
+    """When the newest claim's attempt last gave a sign of life, by the bucket's clock. What it says is not asked."""
     exit: Dated[ContainerExit] | Unknown | Damaged | None = None
+    """Of the newest claim."""
 
     def vm_of(self, claim: Claim) -> Vm | Unknown | None:
         """The claim's VM by the list; unknown also where its zone was not reached."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from infra.cloud_types import Vm, VmStatus
 from infra.ends import Found, durable_step, judge, ran_from_s, refusal
 from infra.naming import request_id, vm_name
-from infra.observed import Blocked, Dated, Observed, Policy, Unknown, Wanted
+from infra.observed import Blocked, Observed, Policy, Unknown, Wanted
 from infra.placing import failures_in_a_row, on_demand_due, place
 from infra.plan import Offer
 from infra.spending import hourly_usd, left_usd, longest_run_s
@@ -208,7 +208,7 @@ def _way_back_to_spot(wanted: Wanted, claim: Claim, seen: Observed, vm: object, 
     machine = wanted.machine
     if machine is None or not machine.spot or claim.spot is not False or not isinstance(vm, Vm):
         return None
-    if vm.status is not VmStatus.RUNNING or isinstance(seen.head, Unknown) or not isinstance(seen.heartbeat, Dated):
+    if vm.status is not VmStatus.RUNNING or isinstance(seen.head, Unknown) or not isinstance(seen.heartbeat_s, float):
         return None
     if seen.now_s - (vm.started_s or vm.created_s) < policy.spot_again_s:
         return None

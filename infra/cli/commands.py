@@ -16,6 +16,7 @@ COMMANDS = {
     "stop": "Stops a run: its attempt saves everything and leaves.",
     "resume": "Lets a run go on that was stopped or has failed; changes image, cap or place.",
     "preempt": "A drill: preempts the run's spot VM as the platform would.",
+    "watchdog": "Looks after runs: recreates VMs that were preempted, holds the cap, leaves nothing.",
     "down": "Stops a run and deletes its VMs, now.",
     "gc": "Lists what is left over, VMs, disks and objects, and deletes it when told so.",
     "report": "A run as one HTML page: verdict, reward, attempts, samples, lineage.",

@@ -79,7 +79,7 @@ def resume(
         confirm(f"Let {bucket.uri} go on? Its VMs may cost ${left_usd:.2f} more (cap ${machine.cap_usd:.2f}).", yes=yes)
     if revision is not None:
         write_spec(bucket, revision)
-    update_claims(bucket, wanted_again)
+    update_claims(bucket, lambda claims: wanted_again(claims, now_s))
     if as_json:
         accepted = [] if revision is None else list(revision.accepted)
         print_json({"uri": bucket.uri, "want": "run", "revision": (revision or spec).revision, "changed": accepted})

@@ -6,6 +6,7 @@ CLAIMS = "control/claims.json"
 LOOKED = "control/looked.json"
 HEAD = "head.json"
 SPECS = "control/spec/"
+EVENTS = "control/events/"
 ATTEMPTS = "attempts/"
 CHECKPOINTS = "checkpoints/"
 BLOBS = "blobs/"
@@ -20,6 +21,11 @@ _CHECKPOINT = re.compile(rf"{CHECKPOINTS}(?P<step>\d+)-(?P<attempt>\d+)-[0-9a-f]
 def spec_name(revision: int) -> str:
     """A revision of what is wanted."""
     return f"{SPECS}{revision:04d}.json"
+
+
+def event_name(attempt: int, kind: str) -> str:
+    """A transition that watchdogs have told people of."""
+    return f"{EVENTS}{attempt:04d}-{kind}.json"
 
 
 def attempt_folder(attempt: int) -> str:

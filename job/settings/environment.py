@@ -46,6 +46,8 @@ class Secrets(BaseSettings):
 
     hf_token: SecretStr | None = None
     """Hugging Face token, for gated and private models."""
+    baton_webhook: SecretStr | None = None
+    """Where watchdogs post what becomes of runs, in Slack's format. Whoever knows the address can post there."""
 
 
 def load_environment(dotenv: Path | None = DOTENV) -> Environment:

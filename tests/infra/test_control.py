@@ -32,7 +32,7 @@ def test_a_stopped_run_says_why_and_is_not_stopped_twice() -> None:
     assert "baton resume" in refused.value.fix
     with pytest.raises(UsageError, match="has failed already: crash loop"):
         stopped(Claims(want="failed", reason="crash loop"), URI, "by me")
-    assert wanted_again(once) == Claims(attempts=(vm(1),))
+    assert wanted_again(once, 1e9) == Claims(attempts=(vm(1),), resumed_at_s=1e9)
 
 
 def test_a_finished_run_is_not_changed_any_more() -> None:
