@@ -15,20 +15,19 @@ BLOCK_BYTES = 1 << 20
 def write_file(fd: int, data: Data) -> int:
     """Writes `data` to the new file; returns the checksum. Each chunk is summed and copied while in the CPU's cache."""
     crc, filled = 0, 0
-    with mmap.mmap(-1, BLOCK_BYTES) as aligned, memoryview(aligned) as block:
-        for chunk in chunks(data):
-            crc = crc32c(chunk, crc)
-            while chunk:
-                piece, chunk = chunk[: BLOCK_BYTES - filled], chunk[BLOCK_BYTES - filled :]
-                block[filled : filled + len(piece)] = piece
-                filled += len(piece)
-                if filled == BLOCK_BYTES:
-                    _use_cache(fd, False)
-                    _write_all(fd, block)
-                    filled = 0
-        _use_cache(fd, True)  # what is left is no whole block
-        with block[:filled] as rest:
-            _write_all(fd, rest)
+    block = memoryview(mmap.mmap(-1, BLOCK_BYTES))  # aligned; given back when the last view of it is gone
+    for chunk in chunks(data):
+        crc = crc32c(chunk, crc)
+        while chunk:
+            piece, chunk = chunk[: BLOCK_BYTES - filled], chunk[BLOCK_BYTES - filled :]
+            block[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            if filled == BLOCK_BYTES:
+                _use_cache(fd, False)
+                _write_all(fd, block)
+                filled = 0
+    _use_cache(fd, True)  # what is left is no whole block
+    _write_all(fd, block[:filled])
     return crc
 
 
