@@ -25,10 +25,10 @@ check: setup system-deps ## locks, format, lint, shell, types, borders (about 1 
 	@tools/check.sh
 
 test: setup system-deps ## the core tests (at most 12 minutes)
-	@$(bin)/python -m pytest -m "not long" $(TEST_FLAGS)
+	@$(bin)/python -m pytest -n 2 --dist loadfile -m "not long" $(TEST_FLAGS)
 
 test-all: test ## the core tests, then the long ones (at most 20 minutes more)
-	@$(bin)/python -m pytest -m long $(TEST_FLAGS)
+	@$(bin)/python -m pytest -n 2 --dist loadfile -m long $(TEST_FLAGS)
 
 format: setup ## formats, and mends what the linter can mend
 	@$(bin)/ruff format --quiet .
