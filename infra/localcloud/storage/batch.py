@@ -55,7 +55,16 @@ def _request_in(part: Message, around: Request) -> Request:
     body = stream.read().strip()
     url = urlsplit(words[1])
     query = dict(parse_qsl(url.query, keep_blank_values=True))
-    return Request(words[0], url.path, query, headers, Body(BytesIO(body), len(body)), around.base_url)
+    return Request(
+        method=words[0],
+        path=url.path,
+        query=query,
+        headers=headers,
+        body=Body(BytesIO(body), len(body)),
+        base_url=around.base_url,
+        port=around.port,
+        connection=around.connection,
+    )
 
 
 def _part(id: str, reply: Response) -> Iterator[bytes]:

@@ -4,10 +4,13 @@ import json
 import traceback
 from collections.abc import Callable
 
+from infra.localcloud.callers import Callers
+from infra.localcloud.errors import Refusal
+from infra.localcloud.messages import JSON
 from infra.localcloud.storage import bucket_api, json_api, upload_api, xml_api
 from infra.localcloud.storage.accounting import Accounting
 from infra.localcloud.storage.batch import answer_batch
-from infra.localcloud.storage.errors import ApiError
+from infra.localcloud.storage.errors import ApiError, as_xml
 from infra.localcloud.storage.exchange import Exchange
 from infra.localcloud.storage.faults import Faults
 from infra.localcloud.storage.messages import ConnectionCut, Request, Response
@@ -15,7 +18,6 @@ from infra.localcloud.storage.routes import UNKNOWN, Route, route
 from infra.localcloud.storage.service import Service
 
 CONTROL = "/_faults"
-JSON = "application/json; charset=UTF-8"
 Handler = Callable[[Service, Request, Route], Response]
 HANDLERS: dict[str, Handler] = {
     "bucket_list": bucket_api.listing,
@@ -65,8 +67,11 @@ XML_HANDLERS: dict[str, Handler] = {
 class Dispatch:
     """Answers requests, from several threads at once."""
 
-    def __init__(self, service: Service, faults: Faults, accounting: Accounting) -> None:
+    def __init__(
+        self, service: Service, faults: Faults, accounting: Accounting, callers: Callers | None = None
+    ) -> None:
         self.service = service
+        self._callers = callers
         self._faults = faults
         self._accounting = accounting
 
@@ -81,7 +86,7 @@ class Dispatch:
         except ConnectionCut:
             self._accounting.add(exchange.entry(0, 0))
             raise
-        except ApiError as error:
+        except Refusal as error:
             request.body.drain()
             response = _refusal(exchange.route, error)
         self._accounting.add(exchange.entry(response.status, exchange.sent_bytes(response)))
@@ -89,7 +94,7 @@ class Dispatch:
 
     def _handle(self, exchange: Exchange) -> Response:
         request = exchange.request
-        request.account = self.service.gate.account(request.headers.get("authorization"))
+        request.account = self._account(request)
         if exchange.route.operation == "batch":
             return answer_batch(self.answer, request)
         exchange.route = upload_api.with_metadata(request, exchange.route)
@@ -101,8 +106,16 @@ class Dispatch:
         exchange.strike_after(response)
         return response
 
+    def _account(self, request: Request) -> str:
+        """Whose rights the request has. Raises 401; ConnectionCut for a VM without network."""
+        if self._callers is not None and (account := self._callers.account(request)) is not None:
+            return account
+        return self.service.gate.account(request.headers.get("authorization"))
+
     def _control(self, request: Request) -> Response:
         """Faults over the wire: GET what is armed and what was asked so far, POST rules, DELETE all of that."""
+        if self._callers is not None and self._callers.vm(request) is not None:
+            return _refusal(UNKNOWN, ApiError(403, "forbidden", "No VM arms faults."))
         try:
             if request.method == "POST":
                 rules = json.loads(request.body.everything())
@@ -126,19 +139,20 @@ def _called(handler: Handler, service: Service, request: Request, where: Route) 
     """What the handler answers. A bug in it is no reason to retry, as clients do after 500 and closed connections."""
     try:
         return handler(service, request, where)
-    except (ApiError, ConnectionCut, ConnectionError):
+    except (Refusal, ConnectionCut, ConnectionError):
         raise
     except Exception as error:
         traceback.print_exc()
         raise ApiError(501, "bug", f"{request.method} {request.path} met a bug in this server: {error!r}") from error
 
 
-def _refusal(where: Route, error: ApiError) -> Response:
+def _refusal(where: Route, error: Refusal) -> Response:
     if error.status == 304:
         return Response(304)
-    headers = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'} if error.status == 401 else {}
     if where.xml:
-        return Response(error.status, headers | {"Content-Type": "application/xml; charset=UTF-8"}, error.as_xml())
+        kind = {"Content-Type": "application/xml; charset=UTF-8"}
+        return Response(error.status, error.headers | kind, as_xml(error))
     if where.operation == "download":
-        return Response(error.status, headers | {"Content-Type": "text/html; charset=UTF-8"}, error.message.encode())
-    return Response(error.status, headers | {"Content-Type": JSON}, error.as_json())
+        kind = {"Content-Type": "text/html; charset=UTF-8"}
+        return Response(error.status, error.headers | kind, error.message.encode())
+    return Response(error.status, error.headers | {"Content-Type": JSON}, error.as_json())

@@ -1,8 +1,8 @@
-"""Refusals as Cloud Storage words them: JSON, XML, and plain text where media was asked for."""
+"""Refusals as Cloud Storage words them: JSON as all of Google, XML, and plain text where media was asked for."""
 
-import json
-from typing import Any
 from xml.sax.saxutils import escape
+
+from infra.localcloud.errors import ANONYMOUS, Refusal
 
 XML_CODES = {
     400: "InvalidArgument",
@@ -20,34 +20,21 @@ XML_CODES = {
 }
 
 
-ANONYMOUS = "anonymous"
-
-
-class ApiError(Exception):
-    """A refusal: HTTP status, Google's reason, and the sentence for people."""
+class ApiError(Refusal):
+    """A refusal with a code of its own in the XML API."""
 
     def __init__(self, status: int, reason: str, message: str, *, xml_code: str = "", location: str = "") -> None:
-        super().__init__(f"{status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
+        super().__init__(status, reason, message, location=location)
         self.xml_code = xml_code or XML_CODES.get(status, "InternalError")
-        self.location = location
-        self.domain = "usageLimits" if status == 429 else "global"
 
-    def as_json(self) -> bytes:
-        """The body of a refusal by the JSON API."""
-        detail: dict[str, Any] = {"message": self.message, "domain": self.domain, "reason": self.reason}
-        if self.location:
-            detail |= {"locationType": "header", "location": self.location}
-        return json.dumps({"error": {"code": self.status, "message": self.message, "errors": [detail]}}).encode()
 
-    def as_xml(self) -> bytes:
-        """The body of a refusal by the XML API."""
-        return (
-            f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{self.xml_code}</Code>"
-            f"<Message>{escape(self.message)}</Message><Details>{escape(self.reason)}</Details></Error>"
-        ).encode()
+def as_xml(error: Refusal) -> bytes:
+    """The body of a refusal by the XML API."""
+    code = error.xml_code if isinstance(error, ApiError) else XML_CODES.get(error.status, "InternalError")
+    return (
+        f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code>"
+        f"<Message>{escape(error.message)}</Message><Details>{escape(error.reason)}</Details></Error>"
+    ).encode()
 
 
 def bad_request(message: str, *, xml_code: str = "") -> ApiError:
@@ -84,11 +71,6 @@ def not_modified() -> ApiError:
 def bad_range() -> ApiError:
     """416: the object has no such bytes."""
     return ApiError(416, "requestedRangeNotSatisfiable", "The requested range cannot be satisfied.")
-
-
-def invalid_credentials() -> ApiError:
-    """401: a token that is unknown or has run out."""
-    return ApiError(401, "authError", "Invalid Credentials", location="Authorization")
 
 
 def forbidden(account: str, permission: str, resource: str) -> ApiError:

@@ -25,14 +25,8 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from infra.localcloud.storage.errors import (
-    ANONYMOUS,
-    ApiError,
-    forbidden,
-    invalid_credentials,
-    too_many_requests,
-    unavailable,
-)
+from infra.localcloud.errors import ANONYMOUS, Refusal, invalid_credentials
+from infra.localcloud.storage.errors import forbidden, too_many_requests, unavailable
 from infra.localcloud.storage.messages import ConnectionCut
 from infra.localcloud.storage.routes import GROUPS, OPERATIONS, Route
 
@@ -188,7 +182,7 @@ class Faults:
                 yield part
 
 
-def answer(kind: str, route: Route, account: str) -> ApiError:
+def answer(kind: str, route: Route, account: str) -> Refusal:
     """The refusal that a rule wants."""
     match kind:
         case "401":

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from infra.localcloud.journal import Entry, Journal
 from infra.localcloud.storage.conditions import NONE, Conditions
 from infra.localcloud.storage.data import DataFolder, Opened, Piece
 from infra.localcloud.storage.errors import ApiError, no_bucket, no_object
-from infra.localcloud.storage.journal import Entry, Journal
 from infra.localcloud.storage.stored import StoredObject
 
 

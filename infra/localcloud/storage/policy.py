@@ -20,7 +20,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from infra.localcloud.storage.errors import ANONYMOUS, forbidden, invalid_credentials
+from infra.localcloud.errors import ANONYMOUS, invalid_credentials
+from infra.localcloud.storage.errors import forbidden
 
 ALLOWED = frozenset({"get", "list", "create", "delete", "update", "buckets"})
 

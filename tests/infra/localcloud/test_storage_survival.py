@@ -19,8 +19,8 @@ import requests
 from google.cloud.storage import Bucket, transfer_manager
 from storage_client import client_of
 
+from infra.localcloud.folder import MARK
 from infra.localcloud.storage import start
-from infra.localcloud.storage.folder import MARK
 from job.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
