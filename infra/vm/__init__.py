@@ -8,7 +8,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 STARTUP_SCRIPT = "startup.sh"
-FILES = ("baton.service", "baton-logs.service", "gpu-check.sh", "ship-logs.sh", "ended.sh")
+FILES = ("baton.service", "baton-logs.service", "bucket.sh", "ended.sh", "gpu-check.sh", "ship-logs.sh")
 
 
 def boot_attributes() -> dict[str, str]:

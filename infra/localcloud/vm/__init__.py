@@ -1,5 +1,1 @@
-"""VMs on this machine: process trees with a disk of their own, and a metadata server for each."""
-
-from infra.localcloud.vm.machines import Machines
-
-__all__ = ["Machines"]
+"""VMs on this machine: process trees with a disk of their own, and a metadata server for each (machines.py)."""

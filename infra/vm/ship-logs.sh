@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Ships console.log, boot and container alike, to the run's bucket while it grows: FOLDER/console/000001.log and so on.
+# An object is written over until it has its 256 KiB, then the next one begins; together they are the file, byte by
+# byte. Stopped (baton-logs.service stops after baton.service), it ships the rest first.
+set -euo pipefail
+cd "$STATE_DIRECTORY"
+# shellcheck source=infra/vm/bucket.sh
+source bucket.sh
+segment_bytes=262144
+every_s=5
+
+number=1
+if [[ -s shipped ]]; then number=$(< shipped); fi # full ones, from before a restart
+sent_bytes=0
+
+# Fails when the bucket cannot be written now: the next round sends the same again.
+ship() {
+    local start size name
+    while true; do
+        start=$(((number - 1) * segment_bytes))
+        size=$(($(stat --format %s console.log) - start))
+        if ((size <= sent_bytes)); then return; fi
+        tail --bytes "+$((start + 1))" console.log | head --bytes "$segment_bytes" > segment || true # SIGPIPE for tail
+        size=$(stat --format %s segment)
+        printf -v name '%s/console/%06d.log' "$FOLDER" "$number"
+        put segment "$name" 'text/plain; charset=utf-8' || return
+        sent_bytes=$size
+        if ((size < segment_bytes)); then return; fi
+        number=$((number + 1)) sent_bytes=0
+        echo "$number" > shipped
+    done
+}
+
+ending=
+trap 'ending=yes' TERM
+while [[ -z $ending ]]; do
+    ship || true
+    sleep "$every_s" &
+    wait "$!" || true
+done
+ship
