@@ -63,7 +63,7 @@ class Exchange:
 
     def sent_bytes(self, response: Response) -> int:
         """How many bytes of a body the client gets."""
-        length = response.body.length if isinstance(response.body, Media) else len(response.body)
+        length = len(response.body) if isinstance(response.body, bytes) else response.body.length
         return length if self._cut_at is None else min(length, self._cut_at)
 
     def entry(self, status: int, sent_bytes: int) -> Entry:

@@ -125,6 +125,8 @@ def test_a_client_that_goes_away_leaves_nothing_behind(server: StorageServer) ->
     head = b"POST /upload/storage/v1/b/bucket/o?uploadType=media&name=half HTTP/1.1\r\nContent-Length: 1000000\r\n"
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head + f"Host: 127.0.0.1:{port}\r\n\r\n".encode() + b"x" * 500_000)
+        while not list(server.store.data.folder.iterdir()):  # it has begun to take the bytes
+            threading.Event().wait(0.01)
     while not server.accounting.last():
         threading.Event().wait(0.01)
     assert [entry["status"] for entry in server.accounting.last()] == [0]
