@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,8 +36,9 @@ def detach(work: Callable[[], None]) -> None:
             die_with_parent()
             try:
                 work()
-            finally:
-                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(0)
         os._exit(0)
     os.waitpid(child, 0)
 

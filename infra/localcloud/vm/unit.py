@@ -82,7 +82,7 @@ class Unit:
             main = self._spawn(self.value("ExecStart"), {})
             if not self._ends(main, float(UNLIMITED), until_stopped=True):
                 self._do("ExecStop")
-                main.send_signal(STOP)
+                os.kill(main.pid, STOP)  # send_signal would reap it first
                 self._ends(main, self._stop_s)
             status = self._reap(main)
             prevented = str(status) in self.value("RestartPreventExitStatus").split()
