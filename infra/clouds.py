@@ -5,11 +5,10 @@ import os
 import socket
 from collections.abc import Iterator
 
-from infra.cloud_types import CloudError, HandsOn, Trouble, TroubleKind
-from job.errors import BatonError, NeedsPerson, Transient, UsageError
+from infra.cloud_types import CloudError, HandsOn, Trouble
+from infra.cloud_words import cloud_problem
+from job.errors import BatonError
 from job.run.revise import this_user
-
-OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE"
 
 
 def open_cloud(project: str) -> HandsOn:
@@ -29,25 +28,11 @@ def explained(project: str, doing: str) -> Iterator[None]:
 
 
 def explanation(trouble: Trouble, project: str, doing: str) -> BatonError:
-    """What a person is told of a refusal; pure but for the name of the endpoint."""
-    said = f"{doing}: {trouble.message or trouble.code}".rstrip(".") + "."
-    match trouble.kind:
-        case TroubleKind.CREDENTIALS:
-            return NeedsPerson(said, fix="Sign in: gcloud auth application-default login")
-        case TroubleKind.FORBIDDEN:
-            return NeedsPerson(
-                said,
-                fix="A role is missing. Whoever owns the project grants it: gcloud projects add-iam-policy-binding "
-                f"{project} --member=user:YOU --role=roles/compute.instanceAdmin.v1",
-            )
-        case TroubleKind.UNAVAILABLE if (override := os.environ.get(OVERRIDE)) and "refused" in trouble.code:
-            return UsageError(
-                f"{doing}: nothing answers at {override}.",
-                fix=f"Start the local cloud (baton local up), or unset {OVERRIDE} to use Google Cloud.",
-            )
-        case TroubleKind.UNAVAILABLE | TroubleKind.RATE_LIMIT | TroubleKind.NOT_READY:
-            return Transient(said, fix="Try again.")
-    return NeedsPerson(said, fix=f"Check the project {project} and the request.")
+    """What a person is told of a refusal of what was asked for."""
+    from infra.compute import OVERRIDE, endpoint
+
+    told = cloud_problem(trouble, project, endpoint(os.environ.get(OVERRIDE, "")))
+    return type(told)(f"{doing}: {told.what}", fix=told.fix)
 
 
 def who_asks() -> str:

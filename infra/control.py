@@ -3,18 +3,17 @@
 Pure: each function takes what is and returns what shall be, or raises what is wrong with the wish.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from infra.orders import PINNED
 from job.errors import UsageError
 from job.run.claims import Claim, Claims, SeenEnd
 from job.run.costs import spent_usd
 from job.run.head import Head, Status
 from job.run.spec import Machine, Spec
 
-IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
 LONGEST_REASON = 200
 
 
@@ -112,7 +111,7 @@ def revised(spec: Spec, changes: Changes, *, who: str, commit: str | None, now_s
             "the run is one of processes that people start: it has no VMs to change.",
             fix="Leave the options out; `baton train --run RUN` goes on with it.",
         )
-    if changes.image is not None and not IMAGE.fullmatch(changes.image):
+    if changes.image is not None and not PINNED.fullmatch(changes.image):
         raise UsageError(
             f"--image: {changes.image!r} is not pinned.", fix="Give it by its digest: HOST/PROJECT/REPO/NAME@sha256:..."
         )

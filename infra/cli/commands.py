@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
     "ls": "All runs of a bucket: what each one does, how far it is, what it has cost.",
     "status": "What a run does, how far it is, and how each attempt ended.",
+    "attach": "Follows a run: phases with their seconds, then the training line.",
     "logs": "What a run said: its attempts' lines and the consoles of their VMs.",
     "get": "Downloads the result of a finished run, every file verified.",
     "stop": "Stops a run: its attempt saves everything and leaves.",
