@@ -77,6 +77,9 @@ def check_folder(folder: Path, manifest: ResultManifest) -> None:
         raise UsageError(f"{folder} is a file.", fix="Name a folder.")
     known = {name.split("/")[0] for name in safe_names(manifest)}
     others = sorted(path.name for path in folder.iterdir() if path.name not in known)
+    linked = sorted(path.name for path in folder.rglob("*") if path.is_symlink() and path.is_dir())
+    if linked:
+        raise UsageError(f"{folder} holds a link to another folder ({linked[0]}).", fix="Name a folder without.")
     if others:
         raise UsageError(f"{folder} holds other things ({others[0]}).", fix="Name a folder that is empty or not there.")
 
