@@ -214,6 +214,9 @@ class Disk:
 class HandsOn(Cloud, Protocol):
     """What the commands of people ask for beside: no watchdog ever does."""
 
+    def dated_image(self, boot_image: str) -> str:
+        """The image that `project/family` means today, by its full name; a full name as it is."""
+
     def preempt(self, zone: str, name: str) -> None:
         """Has the platform treat a spot VM as at a preemption: notice where it was asked for, stop, end
         (instances.simulateMaintenanceEvent). Returns when that is asked for."""

@@ -4,6 +4,7 @@ A step's time is what generation waits for (each token reads the weights once) a
 figures replace it once a run has made its first steps.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ def estimate(
     flop = passes * parameters * completions * (train.max_prompt_tokens + train.max_completion_tokens)
     step_s = generations * train.max_completion_tokens * token_s + flop / (gpu.tflops * 1e12 * FLOP_SHARE)
     working_s = steps * step_s
-    starts = 1 + (int(working_s / PREEMPTED_EVERY_S) if spot else 0)
+    starts = 1 + (math.ceil(working_s / PREEMPTED_EVERY_S) if spot else 0)
     hours = (working_s + starts * START_S) / 3600
     return Estimate(parameters, steps, step_s, hours, hours * usd_per_hour)
 

@@ -75,6 +75,8 @@ class Watched:
     new_trouble: str = ""
     again: bool = False
     asked: dict[int, _Asked] = field(default_factory=dict)
+    refused: Trouble | None = None
+    """What the newest insert was answered with, where it is going to be asked again."""
     plan: Plan | None = None
 
     @property
@@ -305,6 +307,7 @@ class Watchdog:
             trouble = cloud.insert(order).trouble
         except CloudError as error:
             trouble = error.trouble
+        run.refused = trouble
         if trouble is None:
             return
         found = refusal(claim, trouble, self._clock.time_s(), durable_step(seen))

@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "The whole story on this machine: train, be killed, resume, compare the weights.",
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
     "ls": "All runs of a bucket: what each one does, how far it is, what it has cost.",
+    "launch": "Starts a run on a VM that is replaced when it is preempted, until the run is finished.",
     "status": "What a run does, how far it is, and how each attempt ended.",
     "attach": "Follows a run: phases with their seconds, then the training line.",
     "logs": "What a run said: its attempts' lines and the consoles of their VMs.",

@@ -16,8 +16,9 @@ def print_json(data: Any) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(renderable: "RenderableType") -> None:
-    """A table on stdout, as wide as the terminal, never cut where there is none."""
+def print_table(renderable: "RenderableType", *, err: bool = False) -> None:
+    """A table on stdout (`err`: on stderr), as wide as the terminal, never cut where there is none."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(renderable)
+    stream = sys.stderr if err else sys.stdout
+    Console(width=None if stream.isatty() else WIDE, highlight=False, stderr=err).print(renderable)

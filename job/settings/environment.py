@@ -31,6 +31,10 @@ class Environment(BaseSettings):
     """Google Cloud project."""
     image: str | None = None
     """Container image of the attempts, with its digest."""
+    boot_image: str | None = None
+    """Image that VMs boot, `PROJECT/FAMILY` or a full name; without it the one that infra/machines.toml names."""
+    service_account: str | None = None
+    """Account of the VMs; without it baton-vm@PROJECT.iam.gserviceaccount.com."""
 
 
 class Secrets(BaseSettings):

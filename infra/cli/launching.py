@@ -1,0 +1,149 @@
+"""The shell of `baton launch`: asks, writes what was agreed to, and sees to it that a VM comes."""
+
+import threading
+import time
+from pathlib import Path
+
+import typer
+
+from infra.cli.confirm import confirm
+from infra.cli.follow import follow
+from infra.cli.launch import project_of, show_plan, surroundings
+from infra.cli.output import print_json
+from infra.clouds import explained, open_cloud
+from infra.first_vm import FirstVm
+from infra.launch_words import plan_data
+from infra.launching import Asked, LaunchPlan, make_plan
+from infra.machines import find_gpu, machines
+from infra.naming import bucket_of
+from infra.prepare import Prepared, pin_model, prepare, prepared_of
+from infra.starting import begin, claim_vm, go_on, refuse_busy, refuse_taken
+from infra.watchdog import Watchdog
+from infra.watchdog_vm import create_watchdog, find_watchdog, watchdog_zone
+from infra.watching import go_on as watch_on
+from infra.watching import watch_runs
+from job.errors import ExitCode, NeedsPerson
+from job.run.claims import read_claims
+from job.run.head import Status, read_head
+from job.run.spec import Spec, SpecModel
+from job.settings import Environment
+from job.storage import Bucket, open_bucket
+from job.views.text import printable
+
+INTERVAL_S = 1.0  # between two looks at a VM that somebody waits for
+
+
+def launch_run(
+    asked: Asked,
+    uri: str,
+    recipe: Path | None,
+    overrides: list[str],
+    environment: Environment,
+    *,
+    yes: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Everything but the dry run. `recipe` None: the run exists and goes on."""
+    find_gpu(asked.gpu)  # what is wrong in the command line is said before anything is contacted
+    _require(environment)
+    prepared = None if recipe is None else prepare(recipe, overrides)
+    bucket = open_bucket(uri)
+    spec: Spec | None = None
+    if prepared is None:
+        spec = refuse_busy(bucket)
+        prepared = prepared_of(spec)
+    else:
+        refuse_taken(bucket)
+    plan = _plan(asked, uri, prepared, environment, bucket)
+    model = spec.model if spec is not None else pin_model(prepared.settings)
+    show_plan(plan, err=True)
+    confirm(f"Start {uri} for at most ${plan.machine.cap_usd:.2f}?", yes=yes)
+    if not asked.watch_here:
+        _ensure_watchdog(plan)
+    watchdog = _start(bucket, plan, prepared, spec, model)
+    code = _see_it_come(bucket, plan, watchdog, detach=detach, watch_here=asked.watch_here)
+    if as_json:
+        print_json({"plan": plan_data(plan), "claims": read_claims(bucket).model_dump(mode="json")})
+    raise typer.Exit(code)
+
+
+def _see_it_come(bucket: Bucket, plan: LaunchPlan, watchdog: Watchdog, *, detach: bool, watch_here: bool) -> int:
+    """Ticks until a VM runs, then follows the run, or leaves; the exit code."""
+    stopping = threading.Event()
+    ticking = threading.Thread(target=watch_on, args=(watchdog, watchdog.is_over, stopping), daemon=True)
+    try:
+        FirstVm(plan.uri, plan.machine.project, watchdog, _say).wait(until_asked=detach)
+        if detach:
+            _say(f"detached; the run goes on. See it: baton attach {plan.uri}")
+            return ExitCode.FINISHED
+        if watch_here:
+            ticking.start()
+        code = follow(bucket)
+        if watch_here and _is_over(bucket):
+            ticking.join()  # its VM is deleted, too
+    except KeyboardInterrupt:
+        _say(f"detached; the run goes on. See it: baton attach {plan.uri}")
+        code = ExitCode.FINISHED
+    if watch_here and not watchdog.is_over():
+        _say(f"nobody watches it from here any more: baton watchdog run {plan.uri}, or: baton watchdog up")
+    stopping.set()
+    return code
+
+
+def _is_over(bucket: Bucket) -> bool:
+    """Whether nothing is to come of the run: a person who detached left it before that."""
+    head = read_head(bucket)
+    return read_claims(bucket).want != "run" or (head is not None and head.status is Status.FINISHED)
+
+
+def _plan(asked: Asked, uri: str, prepared: Prepared, environment: Environment, bucket: Bucket) -> LaunchPlan:
+    """With what only the cloud knows: where the bucket is, and which dated image is booted."""
+    around = surroundings(uri, environment, bucket_region=(bucket.location() or "").lower() or None)
+    with explained(around.project, "looking up the boot image"):
+        image = open_cloud(around.project).dated_image(environment.boot_image or machines().boot_image)
+    return make_plan(asked, prepared, around.booting(image))
+
+
+def _start(bucket: Bucket, plan: LaunchPlan, prepared: Prepared, spec: Spec | None, model: SpecModel) -> Watchdog:
+    """Files and spec, claim, and a watchdog of this process's own."""
+    began_s = time.monotonic()
+    if spec is None:
+        begin(bucket, plan, prepared, model)
+    else:
+        go_on(bucket, spec, plan)
+    claim_vm(bucket, plan, time.time())
+    _say(phase_line("claim", time.monotonic() - began_s))
+    return watch_runs([plan.uri], interval_s=INTERVAL_S)
+
+
+def _ensure_watchdog(plan: LaunchPlan) -> None:
+    """Somebody watches before money is spent."""
+    bucket, project = bucket_of(plan.uri), plan.machine.project
+    if find_watchdog(bucket, project) is not None:
+        return
+    account = f"baton-watchdog@{project}.iam.gserviceaccount.com"
+    began_s = time.monotonic()
+    vm = create_watchdog(bucket, project, watchdog_zone(bucket), image=plan.machine.image, service_account=account)
+    _say(f"{vm.name} runs in {vm.zone} and watches")
+    _say(phase_line("watchdog", time.monotonic() - began_s))
+
+
+def phase_line(phase: str, seconds: float) -> str:
+    """A phase that is over, as `baton attach` writes them."""
+    return f"  {phase:<12}{seconds:7.1f} s"
+
+
+def _require(environment: Environment) -> None:
+    """Raises NeedsPerson for what a VM cannot do without."""
+    if project_of(environment) is None:
+        raise NeedsPerson("No project is known: VMs are created in one.", fix="Set BATON_PROJECT=PROJECT.")
+    if not environment.image:
+        raise NeedsPerson(
+            "No container image is named: VMs run one.", fix="Set BATON_IMAGE=HOST/PROJECT/REPO/NAME@sha256:..."
+        )
+
+
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        typer.echo(printable(line), err=True)

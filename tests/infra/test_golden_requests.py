@@ -1,0 +1,136 @@
+"""The request for each GPU, as the real client sends it, is the one in tests/infra/golden, and the one a dry run shows.
+
+`python -m tests.infra.test_golden_requests` writes the files anew, for a person to read and commit.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.cloud_types import VmOrder
+from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine
+from infra.launch_words import is_file
+from infra.launching import Asked, LaunchPlan, Surroundings, first_order, make_plan
+from infra.machines import machines
+from infra.prepare import Prepared
+from infra.vm_request import insert_request
+from job.errors import UsageError
+from job.settings import Settings
+from tests.infra.compute_server import ComputeServer, compute_server
+
+GOLDEN = Path(__file__).with_name("golden")
+ON_DEMAND = "l4-on-demand"
+CASES = [*(name for name, gpu in machines().gpu.items() if gpu.single), ON_DEMAND]
+OPERATION = {"id": "1", "name": "operation-1", "operationType": "insert", "status": "RUNNING"}
+
+
+def the_plan(case: str) -> LaunchPlan:
+    settings = Settings.model_validate({"data": {"train": "rows.jsonl"}, "train": {"max_steps": 100}})
+    prepared = Prepared(settings, {}, {"data.train": Path("rows.jsonl")}, 100, 1.5e9)
+    around = Surroundings(
+        uri="gs://bucket/runs/sums",
+        project="my-project",
+        image=f"us-docker.pkg.dev/my-project/baton/train@sha256:{'0123456789abcdef' * 4}",
+        boot_image="projects/deeplearning-platform-release/global/images/common-v20261101",
+        service_account="baton-vm@my-project.iam.gserviceaccount.com",
+        bucket_region="us-central1",
+        endpoints=("https://compute.googleapis.com", "https://storage.googleapis.com"),
+    )
+    gpu = "l4" if case == ON_DEMAND else case
+    return make_plan(Asked(gpu, spot=case != ON_DEMAND, cap_usd=20.0), prepared, around)
+
+
+def off_the_wire(server: ComputeServer, order: VmOrder, project: str) -> dict[str, Any]:
+    """What the real client sent, but for the boot files."""
+    server.asked.clear()
+    server.answer((200, OPERATION))
+    ComputeEngine(project, {OVERRIDE: server.url, NO_CREDENTIALS: "true"}).insert(order)
+    (asked,) = server.asked
+    return {"method": asked.method, "path": asked.path, "query": asked.query, "body": without_files(asked.body)}
+
+
+def without_files(body: dict[str, Any]) -> dict[str, Any]:
+    """The body without the boot files, which change more often than the request does."""
+    items = [item for item in body["metadata"]["items"] if not is_file(item["key"])]
+    return {**body, "metadata": {"items": items}}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ComputeServer]:
+    with compute_server() as known:
+        yield known
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_request_off_the_wire_is_the_golden_one(server: ComputeServer, case: str) -> None:
+    plan = the_plan(case)
+    sent = off_the_wire(server, first_order(plan), plan.machine.project)
+    assert sent == json.loads((GOLDEN / f"insert-{case}.json").read_text())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_dry_run_shows_is_what_the_client_sends(server: ComputeServer, case: str) -> None:
+    plan = the_plan(case)
+    order = first_order(plan)
+    off_the_wire(server, order, plan.machine.project)
+    shown = insert_request(order, plan.machine.project)
+    (asked,) = server.asked
+    assert asked.body == shown.body
+    assert shown.path == f"{asked.path}?requestId={asked.query['requestId']}"
+
+
+def test_there_is_a_golden_request_for_each_gpu_and_no_other() -> None:
+    assert {path.name for path in GOLDEN.iterdir()} == {f"insert-{case}.json" for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_request_leaves_anything_to_be_paid_for_or_carries_a_secret(case: str) -> None:
+    sent = json.loads((GOLDEN / f"insert-{case}.json").read_text())
+    scheduling, (disk,) = sent["body"]["scheduling"], sent["body"]["disks"]
+    assert scheduling["instanceTerminationAction"] == "DELETE"
+    assert scheduling["automaticRestart"] is False
+    assert scheduling["onHostMaintenance"] == "TERMINATE"
+    assert int(scheduling["maxRunDuration"]["seconds"]) > 0
+    assert disk["autoDelete"] is True
+    keys = {item["key"] for item in sent["body"]["metadata"]["items"]}
+    assert not [key for key in keys if "token" in key.lower() or "secret" in key.lower() or "key" in key.lower()]
+    if case == ON_DEMAND:
+        assert scheduling["provisioningModel"] == "STANDARD"
+        assert "preemptionNoticeDuration" not in scheduling
+    else:
+        assert scheduling["provisioningModel"] == "SPOT"
+        assert scheduling["preemptionNoticeDuration"] == {"seconds": "120"}
+
+
+def test_only_a_t4_names_its_accelerator() -> None:
+    named = {
+        case
+        for case in CASES
+        if "guestAccelerators" in json.loads((GOLDEN / f"insert-{case}.json").read_text())["body"]
+    }
+    assert named == {"t4"}
+
+
+@pytest.mark.parametrize("gpu", ["h200", "b200"])
+def test_a_gpu_that_comes_by_eights_makes_no_request(gpu: str) -> None:
+    with pytest.raises(UsageError, match="8 at a time only"):
+        the_plan(gpu)
+
+
+def main() -> None:
+    """Writes the golden files."""
+    GOLDEN.mkdir(exist_ok=True)
+    with compute_server() as server:
+        for case in CASES:
+            plan = the_plan(case)
+            sent = off_the_wire(server, first_order(plan), plan.machine.project)
+            (GOLDEN / f"insert-{case}.json").write_text(json.dumps(sent, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    os.environ.pop(OVERRIDE, None)
+    main()
