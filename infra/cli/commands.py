@@ -22,6 +22,7 @@ COMMANDS = {
     "watchdog": "Looks after runs: recreates VMs that were preempted, holds the cap, leaves nothing.",
     "down": "Stops a run and deletes its VMs, now.",
     "gc": "Lists what is left over, VMs, disks and objects, and deletes it when told so.",
+    "local": "Google Cloud on this machine: VMs, storage, and what goes wrong there on demand.",
     "report": "A run as one HTML page: verdict, reward, attempts, samples, lineage.",
     "config": "The settings that a recipe comes to, and where each value is from.",
 }
