@@ -2,16 +2,18 @@
 
 import time
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.cli.output import print_json
 from infra.cli.runs import open_run, project_of
-from infra.cloud_types import HandsOn, Vm
 from job.errors import Transient
-from job.run.claims import Claims, SeenEnd
-from job.storage import Bucket
+
+if TYPE_CHECKING:
+    from infra.cloud_types import HandsOn, Vm
+    from job.run.claims import Claims
+    from job.storage import Bucket
 
 app = typer.Typer(add_completion=False)
 LOOK_EVERY_S = 2.0
@@ -67,18 +69,18 @@ def down(
         )
 
 
-def _not_wanted(claims: Claims, who: str) -> Claims:
+def _not_wanted(claims: "Claims", who: str) -> "Claims":
     if claims.want != "run":
         return claims
     return claims.model_copy(update={"want": "stop", "reason": f"by {who} (baton down)"})
 
 
-def _wait_and_record(bucket: Bucket, cloud: HandsOn, vms: tuple[Vm, ...], who: str) -> None:
+def _wait_and_record(bucket: "Bucket", cloud: "HandsOn", vms: "tuple[Vm, ...]", who: str) -> None:
     """Until every VM is gone, which is then written to its claim: what it cost does not grow any more."""
     from infra.clouds import explained
     from infra.control import ended_by_hand
     from infra.naming import attempt_of
-    from job.run.claims import update_claims
+    from job.run.claims import SeenEnd, update_claims
     from job.run.head import read_head
 
     until_s = time.monotonic() + PATIENCE_S

@@ -10,7 +10,6 @@ import typer
 from infra.cli.output import print_json, print_table
 from infra.cli.runs import open_run, project_of
 from job.errors import UsageError
-from job.settings import load_environment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,6 +40,7 @@ def gc(
     from infra.runs import runs_of
     from infra.waste import find_waste, remove
     from job.run.spec import read_spec
+    from job.settings import load_environment
     from job.views.status import read_status
 
     environment = load_environment()

@@ -7,7 +7,6 @@ import typer
 
 from infra.cli.output import print_json, print_table
 from job.errors import UsageError
-from job.settings import load_environment
 
 app = typer.Typer(add_completion=False)
 
@@ -24,6 +23,7 @@ def ls(
 ) -> None:
     """All runs of a bucket: what each one does, how far it is, what it has cost. Only reads."""
     from infra.runs import runs_of
+    from job.settings import load_environment
     from job.views.overview import read_overview, table
 
     uri = bucket or load_environment().bucket

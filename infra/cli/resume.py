@@ -8,7 +8,6 @@ import typer
 
 from infra.cli.output import print_json
 from infra.cli.runs import open_run
-from infra.control import Changes
 from job.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -45,7 +44,7 @@ def resume(
     """
     from infra.cli.confirm import confirm
     from infra.clouds import who_asks
-    from infra.control import refuse_finished, refuse_spent, revised, wanted_again
+    from infra.control import Changes, refuse_finished, refuse_spent, revised, wanted_again
     from job.run.claims import read_claims, update_claims
     from job.run.head import read_head
     from job.run.revise import this_commit

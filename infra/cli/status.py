@@ -1,13 +1,15 @@
 """`baton status`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.cli.output import print_json, print_table
 from infra.cli.runs import open_run
 from job.errors import NeedsPerson
-from job.storage import Bucket
+
+if TYPE_CHECKING:
+    from job.storage import Bucket
 
 app = typer.Typer(add_completion=False)
 
@@ -41,7 +43,7 @@ def status(
     print_table(render(found))
 
 
-def _verify(bucket: Bucket, *, as_json: bool) -> None:
+def _verify(bucket: "Bucket", *, as_json: bool) -> None:
     from job.views.verify import table, verify
 
     found = verify(bucket)

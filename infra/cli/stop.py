@@ -1,14 +1,16 @@
 """`baton stop`."""
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.cli.output import print_json
 from infra.cli.runs import open_run
 from job.errors import Transient
-from job.storage import Bucket
+
+if TYPE_CHECKING:
+    from job.storage import Bucket
 
 app = typer.Typer(add_completion=False)
 LOOK_EVERY_S = 2.0
@@ -51,7 +53,7 @@ def stop(
         typer.echo(f"  attempt {open_attempts[-1].number} ({where}) saves everything and leaves", err=True)
 
 
-def _wait(bucket: Bucket) -> None:
+def _wait(bucket: "Bucket") -> None:
     from job.views.status import read_status
 
     until_s = time.monotonic() + PATIENCE_S

@@ -2,6 +2,9 @@
 no sense is refused in one line."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from job.run.head import Status
 from job.run.spec import read_spec
 from job.storage import Bucket, open_bucket
 
+ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 
 
@@ -30,6 +34,15 @@ def error(capsys: Captured) -> str:
     assert shown.err.startswith("error: ")
     assert shown.err.count("\n") <= 2, shown.err
     return shown.err
+
+
+@pytest.mark.parametrize("verb", ["ls", "logs", "attach", "stop", "resume", "preempt", "down", "gc", "get"])
+def test_help_loads_neither_settings_nor_clients(verb: str) -> None:
+    code = f"import sys; from infra.cli.run import run; run([{verb!r}, '--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"baton {verb}" in done.stdout
+    loaded = {module.split(".")[0] for module in done.stderr.split()}
+    assert loaded & {"pydantic_settings", "google", "tenacity", "plotly"} == set()
 
 
 @pytest.mark.parametrize("verb", ["stop", "resume", "preempt", "down", "gc", "get"])
