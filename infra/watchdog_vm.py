@@ -5,7 +5,7 @@ import uuid
 
 from infra.cloud_types import CloudError, Operation, OperationKind, TroubleKind, Vm, VmStatus
 from infra.clouds import explained, explanation, open_cloud
-from infra.naming import bucket_of, region_of, watchdog_labels, watchdog_name
+from infra.naming import region_of, watchdog_labels, watchdog_name
 from infra.orders import watchdog_order
 from infra.plan import offers
 from job.errors import Transient
@@ -19,8 +19,8 @@ ANYWHERE = "us-central1-a"
 def find_watchdog(bucket_uri: str, project: str) -> Vm | None:
     """The watchdog VM of a bucket, None where there is none. Raises BatonError."""
     with explained(project, "looking for the watchdog"):
-        found = open_cloud(project).list_vms(watchdog_labels(bucket_of(bucket_uri)))
-    name = watchdog_name(bucket_of(bucket_uri))
+        found = open_cloud(project).list_vms(watchdog_labels(bucket_uri))
+    name = watchdog_name(bucket_uri)
     return next((vm for vm in found.vms if vm.name == name and vm.status is not VmStatus.STOPPING), None)
 
 
@@ -34,7 +34,7 @@ def watchdog_zone(bucket_uri: str) -> str:
 
 def create_watchdog(bucket_uri: str, project: str, zone: str, *, image: str, service_account: str) -> Vm:
     """Asks for it and waits until the cloud shows it running. Raises BatonError; two at once make one."""
-    bucket = bucket_of(bucket_uri)
+    bucket = bucket_uri.rstrip("/")
     order = watchdog_order(
         bucket, project, zone, image=image, service_account=service_account, request_id=str(uuid.uuid4())
     )
