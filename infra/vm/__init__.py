@@ -12,6 +12,8 @@ FILES = ("baton.service", "baton-logs.service", "bucket.sh", "ended.sh", "gpu-ch
 
 
 def boot_attributes() -> dict[str, str]:
-    """The metadata attributes that carry the files: `startup-script`, and `baton-file-NAME` for the others."""
-    files = {f"baton-file-{name}": (FOLDER / name).read_text() for name in FILES}
+    """The metadata attributes that carry the files: `startup-script`, and `baton-file-NAME` for the others, with `_`
+    for the dots that no key may have.
+    """
+    files = {f"baton-file-{name.replace('.', '_')}": (FOLDER / name).read_text() for name in FILES}
     return {"startup-script": (FOLDER / STARTUP_SCRIPT).read_text(), **files}

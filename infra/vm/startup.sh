@@ -36,7 +36,7 @@ trap 'give_up "$?" "$BASH_COMMAND"' ERR
 
 phase boot
 for file in baton.service baton-logs.service bucket.sh ended.sh gpu-check.sh ship-logs.sh; do
-    attribute "baton-file-$file" > "$file"
+    attribute "baton-file-${file//./_}" > "$file" # a key has no dots
 done
 role=$(attribute baton-role)
 image=$(attribute baton-image)
