@@ -155,11 +155,11 @@ def _by_exit(claim: Claim, seen: Observed, vm: Vm | Unknown | None, last: Contai
         how = "boot failure"
     elif last.reason == "out of memory":
         how = "out of memory"
+    elif not wanted and code in (ExitCode.NEEDS_PERSON, ExitCode.PREEMPTED):
+        how = "stopped"
     elif code == ExitCode.PREEMPTED:
         if head is not None and head.status is Status.WAITING and head.attempt == claim.number:
             how = "waiting"
-        elif not wanted:
-            how = "stopped"
         else:
             how, vouched = "preempted", claim.drill is not None
     else:

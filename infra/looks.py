@@ -4,7 +4,7 @@ Nothing that is remembered here decides anything: it saves reads. A look that fa
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -21,7 +21,7 @@ from job.run.head import Head, Status
 from job.run.layout import CLAIMS, HEAD, LOOKED, exit_name, heartbeat_name
 from job.run.looked import Looked
 from job.run.records import Record
-from job.run.spec import Spec, read_spec
+from job.run.spec import Machine, Spec, read_spec
 from job.storage import Bucket, NotFound, ObjectInfo
 
 R = TypeVar("R", bound=Record)
@@ -66,6 +66,7 @@ class Looks:
         self._spec_at_s: float | None = None
         self._location: str | None = None
         self._located = False
+        self._wanted: tuple[int, tuple[str, ...], Wanted] | None = None
         self._held: dict[str, tuple[int, Dated[Any] | Damaged]] = {}
 
     def tell_looked(self, watcher: str, note: str, next_at_s: float | None) -> None:
@@ -91,23 +92,30 @@ class Looks:
             return Wanted(self.uri, None)
         if not self._located:
             self._location, self._located = self.bucket.location(), True
-        used = sorted({claim.machine_type for claim in claims.attempts if claim.machine_type is not None})
-        found = {
-            spot: offers(
+        used = tuple(sorted({claim.machine_type for claim in claims.attempts if claim.machine_type is not None}))
+        if self._wanted is None or self._wanted[:2] != (self._spec.revision, used):
+            self._wanted = self._spec.revision, used, self._offered(self._spec, machine, used)
+        return self._wanted[2]
+
+    def _offered(self, spec: Spec, machine: Machine, used: Sequence[str]) -> Wanted:
+        """Other machines than those that launch chose are not taken: the run may not fit them."""
+        if machine.gpu not in machines().gpu:
+            return Wanted(self.uri, machine)
+        location = None if self._location is None else self._location.lower()
+        spot, on_demand = (
+            offers(
                 machine.gpu,
-                spot,
+                kind,
                 machine.zones,
                 machine.regions,
-                None if self._location is None else self._location.lower(),
+                location,
                 machine_types=used,
                 boot_disk_gb=machine.boot_disk_gb,
             )
-            if machine.gpu in machines().gpu
-            else ()
-            for spot in (True, False)
-        }
-        steps = self._spec.recipe.get("train", {}).get("max_steps")
-        return Wanted(self.uri, machine, found[True], found[False], max_steps=steps if isinstance(steps, int) else None)
+            for kind in (True, False)
+        )
+        steps = spec.recipe.get("train", {}).get("max_steps")
+        return Wanted(self.uri, machine, spot, on_demand, max_steps=steps if isinstance(steps, int) else None)
 
     def look(self, claims: Dated[Claims], vms: VmList | Unknown, cloud: Cloud | None) -> Observed:
         """Everything that a decision about the run needs. `vms`: those with its label."""
@@ -203,10 +211,10 @@ def operations_of(cloud: Cloud, claim: Claim) -> tuple[Operation, ...] | Unknown
         if number is not None:
             known = {op.name for op in found}
             of_it = cloud.operations(claim.zone, claim.vm, number)
-            found = tuple(sorted((*found, *(op for op in of_it if op.name not in known)), key=lambda op: op.at_s))
+            found = (*found, *(op for op in of_it if op.name not in known))
     except CloudError as error:
         return Unknown(str(error))
-    return found
+    return tuple(sorted(found, key=lambda op: op.at_s))
 
 
 def look_up(cloud: Cloud, claim: Claim) -> Vm | Unknown | None:

@@ -200,7 +200,8 @@ def _score(offer: Offer, seen: Observed, policy: Policy, on_demand: str) -> tupl
     and lately unharmed."""
     dear = 1.0
     for claim, end in ended_vms(seen):
-        if claim.zone == offer.zone and end.how in PENALTY and seen.now_s - end.at_s < policy.shunned_s:
+        concerns = claim.zone == offer.zone and (offer.spot or end.how != "preempted")
+        if concerns and end.how in PENALTY and seen.now_s - end.at_s < policy.shunned_s:
             dear = max(dear, PENALTY[end.how])
     later = offer.spot if on_demand == "deadline" else not offer.spot
     return later, offer.usd_per_gib, offer.usd_per_hour * dear, offer.zone, offer.machine_type
