@@ -12,7 +12,7 @@ from job.run.console import VmPhase
 from job.run.head import Head, Status
 from job.run.heartbeat import Heartbeat
 from job.run.looked import Looked
-from job.views.attempts import describe_attempt, ending_words, where_words
+from job.views.attempts import AttemptView, describe_attempt, ending_words, where_words
 from job.views.progress import resumed_line
 from job.views.status import describe_looked
 from job.views.status_table import looked_line
@@ -111,6 +111,7 @@ class Follower:
         claim = seen.claims.newest
         if claim is not None:
             if claim.number != self._number:
+                self._tell_ends(seen.claims)
                 self._number, self._told, self._stepped_s, self._saw_training_begin = claim.number, set(), None, False
                 self._once("begins", beginning_line(claim))
             self._tell_attempt(claim, seen)
@@ -142,6 +143,17 @@ class Follower:
         if view.ended:
             self._once("over", f"attempt {claim.number} is over: {ending_words(view)}")
 
+    def _tell_ends(self, claims: Claims) -> None:
+        """How those ended that were followed by others since the last look."""
+        if self._number is None:
+            return
+        for claim in claims.attempts[:-1]:
+            if claim.number > self._number:
+                self._told = set()
+                self._once("begins", beginning_line(claim))
+            if claim.number >= self._number and claim.ended is not None:
+                self._once("over", f"attempt {claim.number} is over: {ending_words(_view(claim))}")
+
     def _tell_watch(self, claim: Claim | None, seen: Seen) -> None:
         """While no attempt is at work: who looks after the run, and what that one waits for."""
         head, note = seen.head, "" if seen.looked is None else printable(seen.looked.note, 200)
@@ -162,11 +174,16 @@ class Follower:
             self._say(printable(line))
 
 
-def beginning_line(claim: Claim) -> str:
-    """What an attempt runs on; pure."""
-    view = describe_attempt(
+def _view(claim: Claim) -> AttemptView:
+    """The attempt by its claim alone."""
+    return describe_attempt(
         claim.number, None, claim, None, newest=True, handed_on=None, patience_s=SILENT_S, now_s=claim.claimed_at_s
     )
+
+
+def beginning_line(claim: Claim) -> str:
+    """What an attempt runs on; pure."""
+    view = _view(claim)
     price = "" if claim.usd_per_hour is None else f", ${claim.usd_per_hour:.2f} an hour"
     return f"attempt {claim.number}: {where_words(view)}{price}"
 

@@ -69,7 +69,8 @@ def looked_line(looked: LookedView, now_s: float, uri: str) -> str:
         return printable(
             f"nobody looks after it any more ({last}{note}): baton watchdog run {uri}, or baton watchdog up"
         )
-    due = "" if looked.next_at_s is None else f", next in {seconds(max(0.0, looked.next_at_s - now_s))}"
+    left_s = None if looked.next_at_s is None else looked.next_at_s - now_s
+    due = "" if left_s is None else f", next in {seconds(left_s)}" if left_s > 1 else ", the next look is due"
     return f"{last}{due}{note}"
 
 

@@ -118,6 +118,18 @@ def test_an_end_is_told_and_then_the_next_attempt() -> None:
     ]
 
 
+def test_attempts_that_came_and_went_between_two_looks_are_told_too() -> None:
+    stockout = vm(2, PREEMPTED.model_copy(update={"how": "stockout", "detail": "no L4"}))
+    drilled = vm(1, PREEMPTED).model_copy(update={"drill": "me@box"})
+    assert told(seen(), seen(claims=claims(drilled, stockout, open_vm(3)))) == [
+        "attempt 1: z-a g2-standard-4 spot, $3.60 an hour",
+        "attempt 1 is over: preempted (a drill by me@box)",
+        "attempt 2: z-a g2-standard-4 spot, $3.60 an hour",
+        "attempt 2 is over: stockout: no L4",
+        "attempt 3: z-a g2-standard-4 spot, $3.60 an hour",
+    ]
+
+
 def test_what_the_watchdog_waits_for_is_told_while_nothing_works() -> None:
     def waits(note: str) -> Seen:
         looked = Looked(watcher="w", at_s=NOW_S + 190, next_at_s=NOW_S + 300, note=note)
