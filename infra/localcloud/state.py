@@ -22,6 +22,8 @@ from job.errors import BatonError, Transient, UsageError
 
 HOME = "BATON_LOCAL_HOME"
 ROOT = Path(__file__).resolve().parents[2]
+IMAGE = f"localhost/baton/train@sha256:{'0' * 64}"
+"""Any image is this repository there."""
 START_S, END_S = 60.0, 90.0
 LOOK_EVERY_S = 0.05
 ANSWER_S = 30.0
@@ -74,6 +76,7 @@ class Running:
             "GOOGLE_CLOUD_PROJECT": self.project,
             "BATON_PROJECT": self.project,
             "BATON_BUCKET": f"gs://{self.bucket}",
+            "BATON_IMAGE": IMAGE,
         }
 
 
