@@ -8,7 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 COMMANDS = {
-    "demo": "The whole story on this machine: train, be killed, resume, compare the weights.",
+    "demo": "The whole story on this machine: launch, be preempted, go on elsewhere, compare the weights.",
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
     "ls": "All runs of a bucket: what each one does, how far it is, what it has cost.",
     "launch": "Starts a run on a VM that is replaced when it is preempted, until the run is finished.",
