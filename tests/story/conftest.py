@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from attempts import ForkServer, Run, logged, weights_sha256
+from cloud_runs import VmCloud, VmRun, vm_cloud
 from workplace import make_workplace
 
 from infra.localcloud.storage.process import BUCKET, StorageProcess, serve
@@ -67,3 +68,23 @@ def cloud_run(server: ForkServer, workplace: Path, tmp_path: Path, storage: Stor
     """A run in Cloud Storage, whose checkpoints need not keep under a share of a machine's price."""
     uri = f"gs://{BUCKET}/runs/{tmp_path.name}"
     return Run(server, workplace, tmp_path, ["attempt.machine_usd_per_hour=1000"], cloud_uri=uri)
+
+
+@pytest.fixture(scope="module")
+def vms(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmCloud]:
+    """A local cloud for this module's stories, which every client of this process talks to."""
+    with vm_cloud(tmp_path_factory.mktemp("cloud"), workplace) as cloud, pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.running.environment().items():
+            if not name.startswith("BATON_"):
+                patch.setenv(name, value)
+        yield cloud
+
+
+@pytest.fixture
+def vm_run(vms: VmCloud, request: pytest.FixtureRequest) -> Iterator[VmRun]:
+    """A run that no other story has. What is armed in the cloud ends with it."""
+    test = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.removeprefix("test_"))
+    run = vms.run(test[-40:].strip("-"))
+    yield run
+    run.end()
+    vms.order("clear")
