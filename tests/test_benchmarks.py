@@ -12,10 +12,12 @@ import pytest
 from benchmarks.checkpoint_stall import Case, Measured, Round, claims_of, rounds_of
 from benchmarks.measure import mean_of, ratio_of_sums
 from benchmarks.pipeline import Durable, Upload
+from benchmarks.recovery import claims_of as recovery_claims
+from benchmarks.recovery_phases import Marks, own_share_s, percentile, polled, seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 SOME_SECONDS = ["cli", "checkpoint_stall", "notice", "transfer"]
-LONGER = ["train_step", "restore"]  # two trainers, or three cold starts
+LONGER = ["train_step", "restore", "recovery"]  # two trainers, or some cold starts
 
 
 @pytest.mark.parametrize("name", [*SOME_SECONDS, *(pytest.param(name, marks=pytest.mark.long) for name in LONGER)])
@@ -108,3 +110,60 @@ def test_a_round_is_over_when_all_is_durable_and_the_pause_is_past() -> None:
     assert not durable.covers(3, 1)
     durable.tell(3, 1, next_s=float("inf"))
     assert not durable.covers(3, 1)
+
+
+BOOT_S, IMPORT_S, MODEL_S, STEP_S = 3.0, 6.0, 2.0, 2.5
+
+
+def recovered(notice: int, *, made: int = 10, first_s: float = STEP_S, handing_over_s: float = 0.0) -> Marks:
+    """A recovery of which half a second each is detection, claim, script, start, look, restore and check."""
+    over_s = 1000.0 + handing_over_s
+    asked_s = over_s + 1.0
+    started_s = asked_s + BOOT_S + 1.0
+    phases = {"look": 0.5, "restore": 0.5, "import": IMPORT_S, "check": 0.5, "model": MODEL_S, "train": 99.0}
+    trains_s = started_s + 1.5 + IMPORT_S + MODEL_S
+    booted = {"boot": asked_s + BOOT_S, "pull": asked_s + BOOT_S + 0.5, "container": asked_s + BOOT_S + 0.5}
+    return Marks(
+        notice=notice,
+        began_s=900.0,
+        stopped_s=1000.0,
+        over_s=over_s,
+        ended_s=over_s + 0.5,
+        asked_s=asked_s,
+        booted=booted,
+        started_s=started_s,
+        phases=phases,
+        stepped_s=trains_s + first_s,
+        step_s=STEP_S,
+        made=made,
+        resumed=10,
+    )
+
+
+def test_the_phases_of_a_recovery_are_all_of_its_time_and_ours_are_what_nobody_else_takes() -> None:
+    plain = recovered(120)
+    assert sum(seconds(plain).values()) == pytest.approx(plain.stepped_s - plain.began_s)
+    assert own_share_s(plain) == pytest.approx(6 * 0.5)
+    assert own_share_s(recovered(120, first_s=STEP_S + 1.0, handing_over_s=2.0)) == pytest.approx(3.0 + 1.0 + 2.0)
+    quick = recovered(120, first_s=1.0)  # its batch had been scored before
+    assert own_share_s(quick) == pytest.approx(3.0)
+    assert sum(seconds(quick).values()) == pytest.approx(quick.stepped_s - quick.began_s)
+
+
+def test_a_slow_recovery_or_a_step_lost_in_spite_of_a_notice_does_not_hold() -> None:
+    def verdicts(detection_s: float, *measured: Marks) -> list[bool | None]:
+        return [claim.holds for claim in recovery_claims(measured, [(1000.0, detection_s)] * 100, 20)]
+
+    good = recovered(120), recovered(30), recovered(0, made=11)
+    assert verdicts(0.5, *good) == [True, None, True, True, True, True]
+    assert verdicts(5.1, *good)[0] is False
+    assert verdicts(0.5, recovered(120, handing_over_s=2.1))[2] is False
+    assert verdicts(0.5, recovered(30, made=11))[3] is False
+    assert verdicts(0.5, recovered(0, made=12))[4] is False
+
+
+def test_a_loop_that_looks_every_15_s_is_late_by_half_of_it_and_at_most_by_all_of_it() -> None:
+    late_s = polled([1000.0, 1003.3], 15.0)
+    assert all(0 <= value < 15 for value in late_s)
+    assert sum(late_s) / len(late_s) == pytest.approx(7.5, abs=0.3)
+    assert [percentile([3.0, 1.0, 2.0], percent) for percent in (0, 50, 99, 100)] == [1.0, 2.0, 3.0, 3.0]
