@@ -41,7 +41,7 @@ def failures_in_a_row(seen: Observed) -> list[SeenEnd]:
     counted: list[SeenEnd] = []
     level: int | None = None
     for position, (_, end) in enumerate(ended_vms(seen)):
-        step = -1 if end.durable_step is None else end.durable_step
+        step = _step(end)
         if position and level is not None and step < level:
             break
         level = step
@@ -73,8 +73,8 @@ def not_before_s(seen: Observed, policy: Policy) -> tuple[float, str]:
     if newest.how in ("never created", "rate limit"):
         streak = _streak(ends, lambda end: end.how in ("never created", "rate limit"))
         return newest.at_s + min(policy.retry_s * 2 ** (streak - 1), policy.retry_most_s), newest.detail or newest.how
-    if not newest.vouched:  # a VM may say what it likes: the second time in a row it waits for it
-        streak = _streak(ends, lambda end: not end.vouched)
+    if not newest.vouched:  # a VM may say what it likes: the second time in a row, with nothing new made, it waits
+        streak = _streak(ends, lambda end: not end.vouched and _step(end) >= _step(newest))
         if streak > 1:
             delay_s = min(policy.retry_s * 2 ** (streak - 2), policy.retry_most_s)
             return newest.at_s + delay_s, f"{newest.how}, which the cloud does not confirm, {streak} times"
@@ -205,6 +205,10 @@ def _score(offer: Offer, seen: Observed, policy: Policy, on_demand: str) -> tupl
             dear = max(dear, PENALTY[end.how])
     later = offer.spot if on_demand == "deadline" else not offer.spot
     return later, offer.usd_per_gib, offer.usd_per_hour * dear, offer.zone, offer.machine_type
+
+
+def _step(end: SeenEnd) -> int:
+    return -1 if end.durable_step is None else end.durable_step
 
 
 def _streak(ends: Sequence[SeenEnd], counts: Callable[[SeenEnd], bool]) -> int:

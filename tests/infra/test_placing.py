@@ -231,6 +231,19 @@ def test_a_vm_that_says_itself_that_it_was_preempted_is_believed_once() -> None:
     assert not_before_s(seen(), POLICY) == (0.0, "")
 
 
+def test_one_that_left_before_the_platform_ended_it_waits_for_nothing_while_steps_are_made() -> None:
+    """An attempt that uses its notice of 120 s up is gone before the platform says that it was preempted."""
+
+    def until_s(*steps: int | None) -> float:
+        ends = [an_end(vouched=False, durable_step=step, ago_s=0) for step in steps]
+        return max(0.0, not_before_s(after(*ends), POLICY)[0] - NOW_S)
+
+    assert until_s(10, 12) == until_s(None, 0) == until_s(9, 10, 11) == 0
+    assert until_s(10, 12, 12) == until_s(None, None) == 60
+    assert until_s(10, 12, 12, 12) == 120
+    assert until_s(12, 10) == 60  # a damaged checkpoint was left behind: nothing new was made
+
+
 def test_only_failures_without_a_new_durable_step_count() -> None:
     def count(*ends: SeenEnd, **changes: Any) -> int:
         return len(failures_in_a_row(after(*ends, **changes)))
