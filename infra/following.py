@@ -1,9 +1,10 @@
 """What a person who watches a run is told, and when: each attempt's phases with their seconds, how it ended, what comes
 next. Pure, but for what a Follower remembers of what it said."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from job.errors import ExitCode
 from job.run.attempt import AttemptRecord
@@ -33,8 +34,10 @@ class Seen:
     heartbeat: tuple[Heartbeat, float] | None
     """With the bucket's time of it."""
     booted: tuple[VmPhase, ...]
-    newest_row_step: int
-    """Of the attempt's metrics; 0 before the first."""
+    rows: tuple[int, int] | None
+    """First and newest step of the attempt's metrics that were read."""
+    first_step_s: float | None
+    """What the first of them took."""
     looked: Looked | None
     now_s: float
 
@@ -66,7 +69,10 @@ def phases(claim: Claim | None, seen: Seen, stepped_s: float | None) -> list[Pha
         marks.append(("restore", at.get("container", began_s)))
     elif seen.record is not None:
         marks.append(("restore", seen.record.started_at_s))
-    marks += [("first step", training_s(seen)), ("", stepped_s)]
+    began_s, begun_at = training_s(seen), begun_at_step(seen)
+    if began_s is not None and seen.rows is not None and seen.first_step_s is not None and seen.rows[0] == begun_at + 1:
+        stepped_s = began_s + seen.first_step_s  # its own word is better than when somebody looked
+    marks += [("first step", began_s), ("", stepped_s)]
     found = []
     for (name, from_s), (_, to_s) in pairwise(marks):
         if from_s is None or to_s is None:
@@ -86,12 +92,17 @@ def training_s(seen: Seen) -> float | None:
 
 def is_stepping(number: int, seen: Seen) -> bool:
     """Whether the attempt has made a step of its own."""
-    resumed = None if seen.record is None else seen.record.resumed_from
-    begun_at = 0 if resumed is None else resumed.step
     told = seen.heartbeat[0].step if seen.heartbeat is not None else None
     head = seen.head
     durable = head.checkpoint.step if head is not None and head.attempt == number and head.checkpoint else 0
-    return max(told or 0, durable, seen.newest_row_step) > begun_at
+    newest = 0 if seen.rows is None else seen.rows[1]
+    return max(told or 0, durable, newest) > begun_at_step(seen)
+
+
+def begun_at_step(seen: Seen) -> int:
+    """The step that the attempt went on from."""
+    resumed = None if seen.record is None else seen.record.resumed_from
+    return 0 if resumed is None else resumed.step
 
 
 class Follower:
@@ -205,6 +216,13 @@ def verdict(seen: Seen) -> Verdict | None:
         line = f"nobody starts a process again; it goes on by: baton train --run {uri}"
         return Verdict(record.ended.exit_code, line)
     return None
+
+
+def shown_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of the rows that came since the last look those to show: evaluations, and the newest of training; pure."""
+    evaluations = [row for row in rows if "eval_reward" in row]
+    training = [row for row in rows if "reward" in row and "eval_reward" not in row]
+    return [*evaluations, *training[-1:]]
 
 
 def newest_rows(names: Sequence[str]) -> list[str]:

@@ -20,14 +20,16 @@ class LogLine:
 
     attempt: int
     at_s: float
-    """Seconds since the epoch; of the console's lines about when, 0 before any is known."""
+    """Seconds since the epoch; of most lines of the console only the time of what stands before them."""
     source: Literal["agent", "console"]
     text: str
+    timed: bool = True
+    """Whether it was written then, and not at some time after it."""
 
     @property
     def shown(self) -> str:
         """As a console shows it; by this both witnesses are compared."""
-        return printable(self.text.rstrip())
+        return _shown(self.text)
 
 
 class LogJoin:
@@ -101,10 +103,13 @@ class LogJoin:
         end = len(stream) if last else stream.rfind(b"\n") + 1
         self._cut, found = stream[end:], []
         for text in stream[:end].decode(errors="replace").splitlines():
-            line = LogLine(self._attempt, self._console_at_s, "console", text)
             known = [phase.at_s for phase in vm_phases(text)]
-            if queue := times.get(line.shown):
+            if queue := times.get(_shown(text)):
                 known.append(queue.popleft())
             self._console_at_s = max(self._console_at_s, *known, 0.0)
-            found.append(LogLine(self._attempt, self._console_at_s, "console", text))
+            found.append(LogLine(self._attempt, self._console_at_s, "console", text, timed=bool(known)))
         return found
+
+
+def _shown(text: str) -> str:
+    return printable(text.rstrip())

@@ -5,12 +5,11 @@
 
 import json
 import time
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from infra.following import Follower, Seen, newest_rows
+from infra.following import Follower, Seen, newest_rows, shown_rows
 from infra.tail import AttemptTail
 from job.errors import ExitCode, Transient
 from job.run.attempt import AttemptRecord
@@ -49,6 +48,7 @@ def _follow(looker: "_Looker", follower: Follower, progress: Progress) -> int:
     while True:
         try:
             verdict = follower.tell(looker.look())
+            looker.show()
             in_trouble = False
         except Transient as error:  # whoever watches a run for days sees the network fail
             if not in_trouble:
@@ -62,7 +62,7 @@ def _follow(looker: "_Looker", follower: Follower, progress: Progress) -> int:
 
 
 class _Looker:
-    """Looks at a run, and shows its rows on the progress line."""
+    """Looks at a run; what it found of metrics it shows on the progress line."""
 
     def __init__(self, bucket: Bucket, progress: Progress) -> None:
         self._bucket, self._progress = bucket, progress
@@ -70,7 +70,10 @@ class _Looker:
         self._held: dict[str, bytes] = {}
         """What was read last of the attempt's small objects."""
         self._beat_seen_s = 0.0
-        self._row_step = 0
+        self._rows: list[dict[str, Any]] = []
+        """Read and not yet shown."""
+        self._steps: tuple[int, int] | None = None
+        self._first_step_s: float | None = None
         self._looked: Looked | None = None
         self._watcher_due_s = 0.0
         self._begun = False
@@ -84,16 +87,19 @@ class _Looker:
         if (newest := claims.newest) is not None:
             if self._tail is None or self._tail.attempt != newest.number:
                 self._tail = AttemptTail(self._bucket, newest.number, _is_wanted)
-                self._held, self._row_step = {}, 0
+                self._held, self._rows, self._steps, self._first_step_s = {}, [], None, None
                 self._progress.end()
                 self._begun = False
             changed = self._tail.look(newest_rows)
             self._held |= {name: changed[name] for name in (RECORD, BEAT, CONSOLE) if name in changed}
             self._beat_seen_s = now_s if BEAT in changed else self._beat_seen_s
-            self._show_rows(changed)
+            for name in sorted(name for name in changed if name.startswith("metrics/")):
+                self._take(_rows(changed[name]))
         record, beat = _parsed(AttemptRecord, self._held.get(RECORD)), _parsed(Heartbeat, self._held.get(BEAT))
         if head is not None and head.checkpoint is not None:
             self._progress.durable(head.checkpoint.step)
+        if newest is not None and (newest.ended is not None or (record is not None and record.ended is not None)):
+            self._rows = self._rows if self._begun else []  # of an attempt that was over when nobody had looked yet
         return Seen(
             uri=self._bucket.uri,
             claims=claims,
@@ -101,22 +107,32 @@ class _Looker:
             record=record,
             heartbeat=None if beat is None else (beat, self._beat_seen_s),
             booted=vm_phases(self._held.get(CONSOLE, b"").decode(errors="replace")),
-            newest_row_step=self._row_step,
+            rows=self._steps,
+            first_step_s=self._first_step_s,
             looked=self._looked,
             now_s=now_s,
         )
 
-    def _show_rows(self, changed: Mapping[str, bytes]) -> None:
-        """The rows after those that were shown; the training line appears with the first."""
-        for name in sorted(name for name in changed if name.startswith("metrics/")):
-            for row in _rows(changed[name]):
-                if row["step"] <= self._row_step:
-                    continue
-                self._row_step = row["step"]
-                if not self._begun:
-                    self._begun = True
-                    self._progress.begin(self._max_steps())
-                self._progress.row(row)
+    def show(self) -> None:
+        """Shows what is new of the metrics; the training line appears with the first."""
+        for row in shown_rows(self._rows):
+            if not self._begun:
+                self._begun = True
+                self._progress.begin(self._max_steps())
+            self._progress.row(row)
+        self._rows = []
+
+    def _take(self, rows: list[dict[str, Any]]) -> None:
+        """Keeps the rows after those that were taken before."""
+        for row in rows:
+            if self._steps is None:
+                taken = row.get("step_time")
+                self._first_step_s = float(taken) if isinstance(taken, int | float) else None
+                self._steps = row["step"], row["step"]
+            elif row["step"] <= self._steps[1]:
+                continue
+            self._steps = self._steps[0], row["step"]
+            self._rows.append(row)
 
     def _max_steps(self) -> int | None:
         spec = read_spec(self._bucket)

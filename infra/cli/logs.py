@@ -38,7 +38,7 @@ def logs(
 ) -> None:
     """What a run said: its attempts' own lines, and the console of their VMs from the boot on, in order of time.
 
-    Of a VM that was lost in its boot, or out of memory, the console is all there is.
+    Lines without a time are the console's: all there is of a VM that was lost in its boot, or ran out of memory.
     """
     from job.views.status import read_status
 
@@ -128,6 +128,6 @@ def _print(lines: "Iterable[LogLine]", *, as_json: bool) -> None:
         if as_json:
             sys.stdout.write(json.dumps(asdict(line)) + "\n")
         else:
-            at = datetime.fromtimestamp(line.at_s).astimezone().strftime("%m-%d %H:%M:%S") if line.at_s else " " * 14
-            sys.stdout.write(f"{line.attempt:>3}  {at}  {line.shown}\n")
+            at = datetime.fromtimestamp(line.at_s).astimezone().strftime("%m-%d %H:%M:%S") if line.timed else ""
+            sys.stdout.write(f"{line.attempt:>3}  {at:<14}  {line.shown}\n")
     sys.stdout.flush()

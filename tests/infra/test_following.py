@@ -7,7 +7,7 @@ from vm_runs import NOW_S, PREEMPTED, head, make, vm
 
 import infra.cli.follow
 from infra.cli.run import run
-from infra.following import Follower, Seen, newest_rows, phases, verdict
+from infra.following import Follower, Seen, newest_rows, phases, shown_rows, verdict
 from job.run.attempt import AttemptRecord, Ended, ResumedFrom, write_record
 from job.run.claims import Claim, Claims, Want, update_claims
 from job.run.console import VmPhase
@@ -24,7 +24,7 @@ BOOTED = (VmPhase("boot", NOW_S + 30), VmPhase("pull", NOW_S + 50), VmPhase("con
 
 def seen(**more: Any) -> Seen:
     plain: dict[str, Any] = {"uri": URI, "claims": claims(open_vm(1)), "head": None, "record": None, "heartbeat": None}
-    plain |= {"booted": (), "newest_row_step": 0, "looked": None, "now_s": NOW_S + 200}
+    plain |= {"booted": (), "rows": None, "first_step_s": None, "looked": None, "now_s": NOW_S + 200}
     return Seen(**(plain | more))
 
 
@@ -84,6 +84,20 @@ def test_who_comes_late_is_not_told_a_first_step_that_nobody_saw() -> None:
     lines = told(late, late)
     assert not [line for line in lines if "first step" in line]
     assert f"  resumed {URI} from step 40 (c): nothing was lost" in lines
+
+
+def test_a_first_step_that_the_attempt_told_of_needs_nobody_to_see_it() -> None:
+    steps: dict[str, Any] = {"rows": (41, 60), "first_step_s": 2.5, "heartbeat": beat(60)}
+    late = seen(booted=BOOTED, record=record(train=True, step=40), **steps)
+    assert "  first step      2.5 s" in told(late, late)
+    later = seen(booted=BOOTED, record=record(train=True, step=39), **steps)
+    assert not [line for line in told(later) if "first step" in line], "41 is not its first"
+
+
+def test_of_many_rows_at_once_the_newest_is_shown_and_every_evaluation() -> None:
+    rows: list[dict[str, Any]] = [{"step": 1, "reward": 1}, {"step": 1, "eval_reward": 1}, {"step": 2, "reward": 2}]
+    assert shown_rows([*rows, {"step": 2, "train_loss": 3}]) == rows[1:]
+    assert shown_rows([]) == []
 
 
 def test_an_attempt_that_falls_silent_is_said_to_be() -> None:
