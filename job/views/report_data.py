@@ -36,6 +36,8 @@ METRICS = (
 )
 """What TRL logs and is drawn where a run has it, beside the parts of the reward."""
 
+TOLD_TO_GO = ("preempted", "stopped", "capped")
+"""Ends of a VM as seen from outside, which the attempt may not have lived to tell of."""
 Ending = Literal["at work", "finished", "preempted", "lost", "failed", "never began"]
 
 
@@ -50,7 +52,7 @@ class Verdict(_View):
     """Durable ones."""
     attempts: int
     preempted: int
-    """Attempts that were told to go and left in order."""
+    """Attempts that were told to go: they left in order, or their VM is known to have been taken back."""
     lost: int
     """Attempts that ended without a word: killed, or their machine gone."""
     failed: int
@@ -211,7 +213,7 @@ def ending(attempt: AttemptView) -> Ending:
     if not attempt.ended:
         return "at work"
     if attempt.exit_code is None:
-        return "lost"
+        return "preempted" if attempt.seen in TOLD_TO_GO else "lost"
     words: Mapping[int, Ending] = {ExitCode.FINISHED: "finished", ExitCode.PREEMPTED: "preempted"}
     return words.get(attempt.exit_code, "failed")
 

@@ -111,6 +111,16 @@ def test_the_report_begins_each_attempt_with_its_claim_and_its_boot(vm_run: Buck
     assert bars["create"]["y"] == [1, 3, 4]
 
 
+def test_a_vm_that_was_taken_back_without_a_word_is_not_called_lost(bucket: Bucket) -> None:
+    begin(bucket, 2)
+    claimed = (vm(1, preempted(BEGAN_S + 75, 100)), vm(2, preempted(BEGAN_S + 115, 100, "host error")))
+    update_claims(bucket, lambda before: before.model_copy(update={"attempts": claimed}))
+    record(bucket, 1, kind="vm")
+    record(bucket, 2, kind="vm")
+    verdict = read_report(bucket).verdict
+    assert (verdict.preempted, verdict.lost) == (1, 1)
+
+
 def test_the_page_names_cost_place_and_drill(vm_run: Bucket) -> None:
     page = report_page(vm_run)
     assert '<th class="number">cost</th>' in page
