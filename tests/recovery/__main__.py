@@ -7,9 +7,6 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
-from .histories import History, sequentially
-from .truth import Broken
-
 TELL_EVERY_S = 60.0
 
 
@@ -26,6 +23,9 @@ def main() -> int:
         from .mutations import mutate
 
         return mutate(arguments.mutate, arguments.first)
+    from .histories import History, sequentially
+    from .truth import Broken
+
     try:
         if arguments.seed is not None:
             with sequentially():
@@ -40,6 +40,9 @@ def main() -> int:
 
 def live(first: int, count: int) -> None:
     """Histories by chance, one seed after another. Raises Broken."""
+    from .histories import History, sequentially
+    from .truth import Broken
+
     began_s = told_s = time.monotonic()
     ends: Counter[str] = Counter()
     ticks = 0

@@ -5,17 +5,22 @@ The changes are made by rule, not picked: comparisons turned round and moved by 
 """
 
 import ast
-import copy
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import multiprocessing
+import multiprocessing.connection
 import os
 import random
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import get_args
+
+import pytest
 
 from job.run.claims import How
 
@@ -53,8 +58,10 @@ class Mutation:
     """One change."""
 
     file: str
+    node: int
+    """Of the file's tree, as ast.walk has them."""
     number: int
-    """Among those of the file, in the order of the text."""
+    """Among what can be done to that node."""
     line: int
     what: str
 
@@ -62,20 +69,29 @@ class Mutation:
         return f"infra/{self.file}.py:{self.line}: {self.what}"
 
 
-def mutated(file: str) -> Iterator[tuple[Mutation, ast.Module]]:
-    """Every mutation of a file with the module that it makes."""
-    tree = ast.parse((ROOT / "infra" / f"{file}.py").read_text())
-    count = 0
-    for position, node in enumerate(ast.walk(tree)):
-        if _is_aside(tree, node):
-            continue
-        for number, _ in enumerate(_changes(node)):
-            other = copy.deepcopy(tree)
-            same = next(one for index, one in enumerate(ast.walk(other)) if index == position)
-            new, what = list(_changes(same))[number]
-            _replace(other, same, new)
-            yield Mutation(file, count, getattr(node, "lineno", 0), what), ast.fix_missing_locations(other)
-            count += 1
+def mutations_of(file: str) -> list[Mutation]:
+    """All of a file, in the order of its text."""
+    tree = _parsed(file)
+    aside = _aside(tree)
+    found = [
+        Mutation(file, index, number, getattr(node, "lineno", 0), what)
+        for index, node in enumerate(ast.walk(tree))
+        if node not in aside
+        for number, (_, what) in enumerate(_changes(node))
+    ]
+    return sorted(found, key=lambda one: one.line)
+
+
+def mutated(mutation: Mutation) -> ast.Module:
+    """The module that it makes."""
+    tree = _parsed(mutation.file)
+    old = next(node for index, node in enumerate(ast.walk(tree)) if index == mutation.node)
+    _replace(tree, old, list(_changes(old))[mutation.number][0])
+    return ast.fix_missing_locations(tree)
+
+
+def _parsed(file: str) -> ast.Module:
+    return ast.parse((ROOT / "infra" / f"{file}.py").read_text())
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
@@ -109,23 +125,20 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             yield ast.Constant(other), f"{value!r} -> {other!r}"
 
 
-def _is_aside(tree: ast.Module, node: ast.AST) -> bool:
+def _aside(tree: ast.Module) -> set[ast.AST]:
     """What decides nothing: annotations, asserts, and the lengths at which words for people are cut."""
-    for parent in ast.walk(tree):
-        aside: list[ast.AST | None] = []
-        if isinstance(parent, ast.AnnAssign | ast.arg):
-            aside = [parent.annotation]
-        elif isinstance(parent, ast.FunctionDef):
-            aside = [parent.returns]
-        elif isinstance(parent, ast.Assert | ast.Slice):
-            aside = [parent]
-        elif isinstance(parent, ast.FormattedValue):
-            aside = [parent.format_spec]
-        elif isinstance(parent, ast.Assign):
-            aside = [parent] if isinstance(parent.targets[0], ast.Name) and parent.targets[0].id == "MOST_WORDS" else []
-        if any(one is not None and any(inner is node for inner in ast.walk(one)) for one in aside):
-            return True
-    return False
+    roots: list[ast.AST | None] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.AnnAssign(annotation=annotation) | ast.arg(annotation=annotation):
+                roots.append(annotation)
+            case ast.FunctionDef(returns=returns):
+                roots.append(returns)
+            case ast.Assert() | ast.Slice() | ast.Assign(targets=[ast.Name(id="MOST_WORDS")]):
+                roots.append(node)
+            case ast.FormattedValue(format_spec=words):
+                roots.append(words)
+    return {inner for root in roots if root is not None for inner in ast.walk(root)}
 
 
 def _replace(tree: ast.Module, old: ast.AST, new: ast.AST) -> None:
@@ -137,37 +150,86 @@ def _replace(tree: ast.Module, old: ast.AST, new: ast.AST) -> None:
                 value[:] = [new if one is old else one for one in value]
 
 
-def survives(mutation: Mutation) -> str | None:
-    """None when something notices it, in a process of its own; else what was tried."""
-    command = [sys.executable, "-m", "tests.recovery.mutant", mutation.file, str(mutation.number)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+def missed_of(chosen: Sequence[Mutation], on_missed: Callable[[Mutation], None]) -> int:
+    """How many of them nothing notices. Each is tried in a child that is forked once the libraries are loaded."""
+    context = multiprocessing.get_context("fork")
+    waiting, running, missed = list(chosen), [], 0  # type: list[Mutation], list[tuple[Any, Mutation, float]], int
+    while waiting or running:
+        while waiting and len(running) < AT_ONCE:
+            mutation = waiting.pop(0)
+            child = context.Process(target=try_one, args=(mutation,))
+            child.start()
+            running.append((child, mutation, time.monotonic()))
+        multiprocessing.connection.wait([child.sentinel for child, _, _ in running], timeout=1.0)
+        for entry in list(running):
+            child, mutation, began_s = entry
+            if child.is_alive() and time.monotonic() - began_s > PATIENCE_S:
+                child.kill()  # it never ends: noticed
+                child.join()
+            if not child.is_alive():
+                running.remove(entry)
+                if child.exitcode == 0:
+                    missed += 1
+                    on_missed(mutation)
+    return missed
+
+
+def try_one(mutation: Mutation) -> None:
+    """In a child: ends with 1 when the tests or a history notice the mutation."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    os._exit(1 if is_noticed(mutation) else 0)
+
+
+def is_noticed(mutation: Mutation) -> bool:
+    """Whether anything notices. No module that decides may have been imported before."""
+    path = str(ROOT / "infra" / f"{mutation.file}.py")
+    sys.meta_path.insert(0, _Finder(f"infra.{mutation.file}", mutated(mutation), path))
+    os.chdir(ROOT)
+    if pytest.main(["-q", "-x", "-p", "no:cacheprovider", *TESTS]) != 0:
+        return True
+    from .histories import History, sequentially
+    from .truth import Broken
+
     try:
-        ran = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-        )
-    except subprocess.TimeoutExpired:  # it never ends: noticed
-        return None
-    return ran.stdout.strip()[-200:] if ran.returncode == 0 else None
+        with sequentially():
+            for seed in range(HISTORIES):
+                History(seed).live()
+    except (Broken, Exception):
+        return True
+    return False
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module from a tree instead of its file."""
+
+    def __init__(self, name: str, tree: ast.Module, path: str) -> None:
+        assert name not in sys.modules, f"{name} was imported before it was mutated"
+        self.name, self.code = name, compile(tree, path, "exec")
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(name, self) if name == self.name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(self.code, module.__dict__)
 
 
 def mutate(which: str, seed: int) -> int:
     """Prints what is not noticed; 1 when that is too much."""
-    everything = [mutation for file in FILES for mutation, _ in mutated(file)]
+    everything = [mutation for file in FILES for mutation in mutations_of(file)]
     if ":" in which:
         chosen = [one for one in everything if f"{one.file}:{one.line}" == which]
     elif which == "all":
         chosen = everything
     else:
         chosen = random.Random(seed).sample(everything, int(which))
-    began_s, missed = time.monotonic(), []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for mutation, left in zip(chosen, pool.map(survives, chosen), strict=True):
-            if left is not None:
-                missed.append(mutation)
-                print(f"NOT NOTICED {mutation}", flush=True)
-    caught = 1 - len(missed) / len(chosen)
+    began_s = time.monotonic()
+    missed = missed_of(chosen, lambda mutation: print(f"NOT NOTICED {mutation}", flush=True))
+    caught = 1 - missed / len(chosen)
     print(
-        f"{len(chosen) - len(missed)} of {len(chosen)} mutations noticed ({caught:.1%}), "
-        f"{time.monotonic() - began_s:.0f} s"
+        f"{len(chosen) - missed} of {len(chosen)} mutations noticed ({caught:.1%}), {time.monotonic() - began_s:.0f} s"
     )
     return 0 if caught >= GOAL else 1
