@@ -126,7 +126,9 @@ def revised(spec: Spec, changes: Changes, *, who: str, commit: str | None, now_s
         update={
             "revision": spec.revision + 1,
             "machine": machine,
-            "accepted": tuple(sorted(f"machine.{name}" for name in given)),
+            "accepted": tuple(
+                f"machine.{name}" for name in sorted(given) if getattr(spec.machine, name) != given[name]
+            ),
             "started_by": who,
             "commit": commit,
             "created_at": now_s,

@@ -45,6 +45,7 @@ def resume(
     from infra.cli.confirm import confirm
     from infra.clouds import who_asks
     from infra.control import Changes, refuse_finished, refuse_spent, revised, wanted_again
+    from infra.launching import Asked, check_places
     from job.run.claims import read_claims, update_claims
     from job.run.head import read_head
     from job.run.revise import this_commit
@@ -69,6 +70,8 @@ def resume(
         regions=tuple(region or ()),
         deadline_s=None if deadline is None else deadline.timestamp(),
     )
+    if spec.machine is not None and (zone or region):
+        check_places(spec.machine.gpu, Asked(spec.machine.gpu, spec.machine.spot, changes.zones, changes.regions))
     revision = revised(spec, changes, who=who_asks(), commit=this_commit(), now_s=now_s)
     if claims.want == "run" and revision is None:
         raise UsageError(f"the run {bucket.uri} is under way already: nothing to resume, nothing to change.")

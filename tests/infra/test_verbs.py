@@ -93,6 +93,14 @@ def test_resume_changes_the_image_by_its_digest_only(run_bucket: Bucket, capsys:
     assert (shown["revision"], shown["changed"]) == (2, ["machine.image"])
 
 
+def test_resume_goes_only_where_the_gpu_is(run_bucket: Bucket, capsys: Captured) -> None:
+    make(run_bucket, own(run_bucket, 1, ended=PREEMPTED))
+    assert run(["resume", run_bucket.uri, "--zone", "mars-west1-a", "--yes"]) == 2
+    assert "is not rented there" in error(capsys)
+    assert run(["resume", run_bucket.uri, "--region", "us-central1", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] == ["machine.regions"]
+
+
 def test_a_run_of_processes_resumes_without_a_cloud(tmp_path: Any, capsys: Captured) -> None:
     bucket = open_bucket(f"file://{tmp_path}/runs/x")
     make(bucket, Claim(number=1, kind="process", claimed_at_s=0, host="box", pid=3), machine=None)
