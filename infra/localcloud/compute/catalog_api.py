@@ -1,4 +1,4 @@
-"""What is always there: the project, zones, regions with their quotas, machine types, GPUs, images; disks of VMs."""
+"""What is always there: the project, zones, regions with their quotas, machine types, GPUs, images."""
 
 from typing import Any
 
@@ -6,13 +6,11 @@ from infra.localcloud.compute import catalog
 from infra.localcloud.compute.errors import not_found
 from infra.localcloud.compute.instances_api import by_zone
 from infra.localcloud.compute.quotas import GLOBAL, REGIONAL
-from infra.localcloud.compute.records import timestamp
 from infra.localcloud.compute.resources import (
     Urls,
     accelerator_type_json,
     image_json,
     machine_type_json,
-    number,
     project_json,
     region_json,
     zone_json,
@@ -122,45 +120,3 @@ def image_from_family(service: Service, request: Request, where: Route) -> dict[
 def image_family_view(service: Service, request: Request, where: Route) -> dict[str, Any]:
     """The same, as gcloud asks for it."""
     return {"image": image_from_family(service, request, where)}
-
-
-def disks(service: Service, request: Request, where: Route) -> dict[str, Any]:
-    """The disks of a zone: those of its VMs, which end with them."""
-    zone = service.zone(where)
-    return page(request, "compute#diskList", [item for there, item in _disks(service, request) if there == zone])
-
-
-def disks_everywhere(service: Service, request: Request, _: Route) -> dict[str, Any]:
-    """The disks of all zones."""
-    return by_zone(service, request, "compute#diskAggregatedList", "disks", _disks(service, request))
-
-
-def disk(service: Service, request: Request, where: Route) -> dict[str, Any]:
-    """A disk."""
-    zone = service.zone(where)
-    for there, item in _disks(service, request):
-        if there == zone and item["name"] == where.name:
-            return item
-    raise not_found(f"projects/{where.project}/zones/{where.zone}/disks/{where.name}")
-
-
-def _disks(service: Service, request: Request) -> list[tuple[str, dict[str, Any]]]:
-    urls = service.urls(request)
-    found = []
-    for vm in service.world.instances():
-        for disk in vm.resource["disks"]:
-            name = disk["source"]
-            item = {
-                "kind": "compute#disk",
-                "id": number(f"{vm.id}/{name}"),
-                "creationTimestamp": timestamp(vm.created_s),
-                "name": name,
-                "sizeGb": disk["diskSizeGb"],
-                "zone": urls.zone(vm.zone),
-                "status": "READY",
-                "type": urls.zone(vm.zone, "diskTypes", disk["diskType"]),
-                "users": [urls.zone(vm.zone, "instances", vm.name)],
-                "selfLink": urls.zone(vm.zone, "disks", name),
-            }
-            found.append((vm.zone, item))
-    return found

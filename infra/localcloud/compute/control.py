@@ -39,6 +39,8 @@ def control(service: Service, request: Request, asked: dict[str, int], shutdown:
         raise Refusal(400, "invalid", f"do is one of {', '.join(sorted([*ACTIONS, 'shutdown']))}, not {what!r}.")
     try:
         return json_response(ACTIONS[what](service, order))
+    except KeyError as error:
+        raise Refusal(400, "invalid", f"{what} needs {error}.") from None
     except (TypeError, ValueError) as error:
         raise Refusal(400, "invalid", f"{what}: {error}") from None
 

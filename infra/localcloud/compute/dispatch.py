@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.localcloud.callers import LAPTOP, Callers
-from infra.localcloud.compute import catalog_api, control, instances_api, laptop, operations_api
+from infra.localcloud.compute import catalog_api, control, disks_api, instances_api, laptop, operations_api
 from infra.localcloud.compute.errors import forbidden
 from infra.localcloud.compute.routes import Route, route
 from infra.localcloud.compute.service import Service
@@ -30,9 +30,10 @@ HANDLERS: dict[str, Handler] = {
     "image_from_family": catalog_api.image_from_family,
     "image_get": catalog_api.image,
     "image_family_view": catalog_api.image_family_view,
-    "disks_list": catalog_api.disks,
-    "disks_aggregated": catalog_api.disks_everywhere,
-    "disk_get": catalog_api.disk,
+    "disks_list": disks_api.disks,
+    "disks_aggregated": disks_api.disks_everywhere,
+    "disk_get": disks_api.disk,
+    "disk_delete": disks_api.delete,
     "aggregated_list": instances_api.aggregated,
     "list": instances_api.listing,
     "insert": instances_api.insert,

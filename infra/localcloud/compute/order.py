@@ -162,6 +162,7 @@ def _disks(disks: list[dict[str, Any]], name: str, machine_type: str) -> list[di
                 "index": index,
                 "diskSizeGb": str(size_gb),
                 "diskType": kind,
+                "labels": _labels(asked.get("labels", {})),
                 "interface": "SCSI",
                 "source": asked.get("diskName", name if index == 0 else f"{name}-{index}"),
             }

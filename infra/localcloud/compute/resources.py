@@ -52,7 +52,7 @@ def instance_json(vm: Instance, urls: Urls) -> dict[str, Any]:
         "tags": {"fingerprint": fingerprint(vm.resource.get("tags", {})), **vm.resource.get("tags", {})},
         "disks": [
             {
-                **{key: value for key, value in disk.items() if key != "diskType"},
+                **{key: value for key, value in disk.items() if key not in ("diskType", "labels")},
                 "source": urls.zone(vm.zone, "disks", disk["source"]),
             }
             for disk in vm.resource["disks"]

@@ -32,6 +32,7 @@ PATTERNS: tuple[tuple[str, str, str], ...] = (
     ("GET", "projects/{project}/zones/{zone}/disks", "disks_list"),
     ("GET", "projects/{project}/aggregated/disks", "disks_aggregated"),
     ("GET", "projects/{project}/zones/{zone}/disks/{name}", "disk_get"),
+    ("DELETE", "projects/{project}/zones/{zone}/disks/{name}", "disk_delete"),
     ("GET", "projects/{project}/aggregated/operations", "operations_aggregated"),
     ("GET", "projects/{project}/zones/{zone}/operations", "operations_list"),
     ("GET", "projects/{project}/zones/{zone}/operations/{name}", "operation_get"),
@@ -59,6 +60,7 @@ PERMISSIONS = {
     "disks_list": "compute.disks.list",
     "disks_aggregated": "compute.disks.list",
     "disk_get": "compute.disks.get",
+    "disk_delete": "compute.disks.delete",
 }
 COMPILED = tuple(
     (method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern)), call) for method, pattern, call in PATTERNS

@@ -170,7 +170,7 @@ class Cloud:
 
     def get(self, name: str = "vm-1", zone: str = ZONE) -> Any:
         """A VM as the real client sees it."""
-        return self.instances.get(project=PROJECT, zone=zone, instance=name)
+        return self.instances.get(project=PROJECT, zone=zone, instance=name, retry=None)
 
     def operation(self, name: str, zone: str = ZONE) -> Any:
         """An operation as the real client sees it."""
