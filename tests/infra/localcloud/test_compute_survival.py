@@ -118,9 +118,18 @@ def test_timers_keep_to_their_order_and_a_bug_in_one_is_not_the_end(capfd: objec
 
 def test_hands_do_one_thing_after_the_other_for_a_vm_and_several_vms_at_once() -> None:
     hands, done, go_on = Hands(), [], threading.Event()
-    hands.do("a", lambda: go_on.wait(20) and done.append("a1"))  # type: ignore[func-returns-value]
+
+    def first() -> None:
+        assert go_on.wait(20)
+        done.append("a1")
+
+    def other() -> None:
+        done.append("b")
+        go_on.set()
+
+    hands.do("a", first)
     hands.do("a", lambda: done.append("a2"))
-    hands.do("b", lambda: (done.append("b"), go_on.set()) and None)
+    hands.do("b", other)
     assert hands.wait(20)
     assert done == ["b", "a1", "a2"]
 
