@@ -2,67 +2,48 @@
 and everything is durable and released before the machine would be gone.
 """
 
-import http.server
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 from attempts import Run, wait_until, weights_sha256
 
+from infra.localcloud.messages import Request, Response
+from infra.localcloud.server import serving
+from infra.localcloud.vm.guest import Guest
+from infra.localcloud.vm.metadata import MetadataServer
+
 NOTICE_S, MARGIN_S = 8.0, 4.0
 SETTINGS = [f"attempt.notice_s={NOTICE_S}", f"attempt.flush_margin_s={MARGIN_S}"]
 
 
-class Metadata(http.server.ThreadingHTTPServer):
-    """Answers as Compute Engine's does: the value at once when it is new to the caller, otherwise when it changes."""
+class Metadata:
+    """The metadata server of the machine that the attempts run on."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.preempted = threading.Event()
+        self.server = MetadataServer(Guest("vm", "project", "us-central1-a"), lambda: None)
         self.told_s: float | None = None
         """time.time() at which the first caller was told TRUE."""
-        self.env = {"GCE_METADATA_HOST": f"127.0.0.1:{self.server_port}"}
+        self.env: dict[str, str] = {}
 
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    server: Metadata
-
-    def do_GET(self) -> None:
-        if self.headers["Metadata-Flavor"] != "Google" or not self.path.startswith(
-            "/computeMetadata/v1/instance/preempted?wait_for_change=true"
-        ):
-            self.send_error(403)
-            return
-        if "last_etag=1" in self.path:
-            self.server.preempted.wait()
-        preempted = self.server.preempted.is_set()
-        if preempted and self.server.told_s is None:
-            self.server.told_s = time.time()
-        text = b"TRUE" if preempted else b"FALSE"
-        self.send_response(200)
-        self.send_header("ETag", "2" if preempted else "1")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    def answer(self, request: Request) -> Response:
+        """What the server says, and when."""
+        response = self.server.answer(request)
+        if response.body == b"TRUE" and self.told_s is None:
+            self.told_s = time.time()
+        return response
 
 
 @pytest.fixture
 def metadata() -> Iterator[Metadata]:
-    server = Metadata()
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.preempted.set()
-    server.shutdown()
-    server.server_close()
+    metadata = Metadata()
+    with serving(metadata.answer, stop=metadata.server.close) as url:
+        metadata.env = {"GCE_METADATA_HOST": url.removeprefix("http://")}
+        yield metadata
 
 
 def give_notice(metadata: Metadata) -> None:
-    metadata.preempted.set()
+    metadata.server.announce_preemption()
     wait_until(lambda: metadata.told_s is not None, "the agent asks")
 
 
@@ -98,7 +79,7 @@ def test_a_run_that_can_finish_within_the_notice_finishes(run: Run, reference: s
 
 
 def test_a_machine_that_boots_into_its_own_end_gives_75(run: Run, reference: str, metadata: Metadata) -> None:
-    metadata.preempted.set()
+    metadata.server.announce_preemption()
     run.settings = ["attempt.notice_s=1"]
     attempt = run.start(env=metadata.env)
     assert attempt.wait() == 75, attempt.err

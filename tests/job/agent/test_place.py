@@ -1,39 +1,22 @@
 """Proves that traffic between regions is found and priced where both places are known, and never guessed."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from infra.localcloud.vm.guest import Guest
+from infra.localcloud.vm.metadata import MetadataServer, serve_metadata
 from job.agent import place
 from job.agent.place import Traffic, machine_region, region_of, traffic_lines, traffic_to
 from job.storage import Bucket, open_bucket
 
 
-class Zone(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        assert self.headers["Metadata-Flavor"] == "Google"
-        assert self.path == "/computeMetadata/v1/instance/zone"
-        text = b"projects/123/zones/us-central1-a"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def in_us_central1(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Zone)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{server.server_port}")
-    yield
-    server.shutdown()
-    server.server_close()
+    with serve_metadata(MetadataServer(Guest("vm", "project", "us-central1-a"), lambda: None)) as host:
+        monkeypatch.setenv("GCE_METADATA_HOST", host)
+        yield
 
 
 class Far:

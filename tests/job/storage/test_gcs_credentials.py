@@ -2,9 +2,7 @@
 whatever listens on a port. Rights that are missing are named, a token that cannot be renewed is waited for.
 """
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,8 @@ from google.auth.compute_engine import _metadata
 from google.auth.credentials import AnonymousCredentials
 
 from infra.localcloud.storage.process import BUCKET, StorageProcess, serve
+from infra.localcloud.vm.guest import Guest
+from infra.localcloud.vm.metadata import MetadataServer, serve_metadata
 from job.errors import NeedsPerson, Transient
 from job.storage.gcs import GcsBucket
 from job.storage.gcs_session import find_credentials
@@ -27,54 +27,26 @@ RULES = [
 
 @dataclass
 class Machine:
-    """The metadata server's side of a VM: which token it hands out, if any."""
+    """A VM, as far as its token goes: which it is given, if any."""
 
     token: str | None = "first"
     handed_out: list[str] = field(default_factory=list)
 
-
-class Metadata(http.server.BaseHTTPRequestHandler):
-    machine: Machine
-
-    def do_GET(self) -> None:
-        assert self.headers["Metadata-Flavor"] == "Google"
-        is_token = "/token" in self.path
-        if is_token and self.machine.token is not None:
-            self.machine.handed_out.append(self.machine.token)
-            self.say({"access_token": self.machine.token, "expires_in": 3600, "token_type": "Bearer"})
-        elif self.path.startswith("/computeMetadata/v1/instance/service-accounts/") and not is_token:
-            self.say({"email": EMAIL, "scopes": ["https://www.googleapis.com/auth/cloud-platform"], "aliases": []})
-        elif self.path.endswith("universe-domain"):
-            self.say("googleapis.com")
-        else:
-            self.send_error(404)
-
-    def say(self, what: object) -> None:
-        text = (what if isinstance(what, str) else json.dumps(what)).encode()
-        self.send_response(200)
-        self.send_header("Metadata-Flavor", "Google")
-        self.send_header("Content-Type", "application/text" if isinstance(what, str) else "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    def hand_out(self) -> str | None:
+        if self.token is not None:
+            self.handed_out.append(self.token)
+        return self.token
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine()
-    handler = type("Handler", (Metadata,), {"machine": machine})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    host = f"127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("GCE_METADATA_HOST", host)
-    monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", host)  # the library has read it when it was imported
-    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    yield machine
-    server.shutdown()
-    server.server_close()
+    guest = Guest("vm", "project", "us-central1-a", service_account=EMAIL)
+    with serve_metadata(MetadataServer(guest, machine.hand_out)) as host:
+        monkeypatch.setenv("GCE_METADATA_HOST", host)
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", host)  # the library has read it when it was imported
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        yield machine
 
 
 class Policy:
