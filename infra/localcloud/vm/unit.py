@@ -14,8 +14,16 @@ from pathlib import Path
 from infra.localcloud.vm.processes import die_with_parent
 
 LISTS = ("Environment", "EnvironmentFile", "ExecStartPre", "ExecStart", "ExecStop", "ExecStopPost")
-VALUES = ("StandardOutput", "TimeoutStopSec", "Restart", "RestartSec", "RestartPreventExitStatus", "StartLimitBurst")
-ACTIONS = ("SuccessAction", "FailureAction")
+VALUES = (
+    "StandardOutput",
+    "TimeoutStopSec",
+    "Restart",
+    "RestartSec",
+    "StartLimitBurst",
+    "SuccessExitStatus",
+    "RestartPreventExitStatus",
+)
+ACTIONS = ("SuccessAction", "StartLimitAction")
 SO_HERE_ANYWAY = (
     "Description",
     "After",  # units stop in the reverse order of their starts
@@ -85,9 +93,9 @@ class Unit:
                 os.kill(main.pid, STOP)  # send_signal would reap it first
                 self._ends(main, self._stop_s)
             status = self._reap(main)
+            failed = str(status) not in ["0", *self.value("SuccessExitStatus").split()]
             prevented = str(status) in self.value("RestartPreventExitStatus").split()
-        self._do("ExecStopPost", {"EXIT_STATUS": str(status)})
-        return status, prevented
+        return self._do("ExecStopPost", {"EXIT_STATUS": str(status)}) != 0 or failed, prevented
 
     def _do(self, key: str, more: dict[str, str] | None = None) -> int:
         """Runs the commands of a list; the exit code of the first that failed and may not."""
