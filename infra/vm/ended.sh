@@ -4,7 +4,8 @@
 #   ended.sh                       by baton.service, after every end of the container
 #   ended.sh REASON CODE DETAIL    by the startup script: no container ever ran
 #
-# An end after which systemd starts the container again is none: a line on the console is all it gets.
+# An end after which systemd starts the container again is none: a line on the console is all it gets. After any other
+# the machine has nothing left to do.
 set -euo pipefail
 export LC_ALL=C
 cd "$STATE_DIRECTORY"
@@ -52,7 +53,8 @@ else
     echo "baton: the container ended with $code ($reason)${detail:+: $detail}"
     is_over || exit 0
 fi
-if [[ $FOLDER == */watchdog ]]; then exit 0; fi # nobody waits for it
+trap 'systemctl poweroff --no-block' EXIT
+if [[ ${FOLDER:?the boot did not get that far} == */watchdog ]]; then exit 0; fi # nobody waits for it
 printf '{"exit_code": %d, "reason": %s, "detail": %s, "at_s": %s}\n' \
     "$code" "$(quoted "$reason")" "$(quoted "$detail")" "$EPOCHREALTIME" > exit.json
 for ((try = 1; try <= put_tries; try++)); do

@@ -28,8 +28,7 @@ give_up() {
     local code=$1 command=$2
     trap - ERR
     echo "baton: the boot ends here: '$command' failed with $code" >&2
-    bash ended.sh "$doing" "$code" "'$command' failed; the console says more" || true
-    systemctl poweroff
+    bash ended.sh "$doing" "$code" "'$command' failed; the console says more" || systemctl poweroff --no-block
     exit "$code"
 }
 trap 'give_up "$?" "$BASH_COMMAND"' ERR

@@ -20,10 +20,10 @@ VALUES = (
     "Restart",
     "RestartSec",
     "StartLimitBurst",
+    "StartLimitAction",
     "SuccessExitStatus",
     "RestartPreventExitStatus",
 )
-ACTIONS = ("SuccessAction", "StartLimitAction")
 SO_HERE_ANYWAY = (
     "Description",
     "After",  # units stop in the reverse order of their starts
@@ -50,7 +50,7 @@ class Unit:
             if line and line[0] not in "#[":
                 key, _, value = line.partition("=")
                 self._settings.setdefault(key, []).append(value)
-        if unknown := self._settings.keys() - {*LISTS, *VALUES, *ACTIONS, *SO_HERE_ANYWAY}:
+        if unknown := self._settings.keys() - {*LISTS, *VALUES, *SO_HERE_ANYWAY}:
             raise ValueError(f"{self.name}: {', '.join(sorted(unknown))} is not known to the local systemd")
         files = [Path(name).read_text() for name in self._settings.get("EnvironmentFile", [])]
         lines = "\n".join([*self._settings.get("Environment", []), *files]).splitlines()
@@ -68,14 +68,15 @@ class Unit:
         self._tell("pid", os.getpid())
         for restarts in range(int(self.value("StartLimitBurst", UNLIMITED))):
             self._tell("restarts", restarts)
-            status, prevented = self._run()
-            again = {"": False, "no": False, "on-failure": status != 0, "always": True}[self.value("Restart")]
+            failed, prevented = self._run()
+            again = {"": False, "no": False, "on-failure": failed, "always": True}[self.value("Restart")]
             if self._stopping or prevented or not again:
                 break
             self._stopping = signal.sigtimedwait([STOP], float(self.value("RestartSec", "0.1"))) is not None
+        else:
+            if self.value("StartLimitAction") == "poweroff":
+                power_off()
         (self._state / f"{self.name}.pid").unlink()
-        if not self._stopping and self.value("FailureAction" if status else "SuccessAction") == "poweroff":
-            power_off()
 
     def _tell(self, what: str, number: int) -> None:
         """In a file that is never half written."""
@@ -83,19 +84,24 @@ class Unit:
         fresh.write_text(str(number))
         fresh.rename(self._state / f"{self.name}.{what}")
 
-    def _run(self) -> tuple[int, bool]:
-        """One start and its end: (what failed, 0 for nothing; whether that forbids another start)."""
-        status, prevented = self._do("ExecStartPre"), False
-        if not status and not self._stopping:
+    def _run(self) -> tuple[bool, bool]:
+        """One start and its end: (whether it failed, whether that forbids another start)."""
+        failed, prevented, told = self._do("ExecStartPre") != 0, False, {}
+        if not failed and not self._stopping:
             main = self._spawn(self.value("ExecStart"), {})
-            if not self._ends(main, float(UNLIMITED), until_stopped=True):
+            by_itself = self._ends(main, float(UNLIMITED), until_stopped=True)
+            if not by_itself:
                 self._do("ExecStop")
                 os.kill(main.pid, STOP)  # send_signal would reap it first
                 self._ends(main, self._stop_s)
-            status = self._reap(main)
-            failed = str(status) not in ["0", *self.value("SuccessExitStatus").split()]
-            prevented = str(status) in self.value("RestartPreventExitStatus").split()
-        return self._do("ExecStopPost", {"EXIT_STATUS": str(status)}) != 0 or failed, prevented
+            status = str(self._reap(main))
+            failed = status not in ["0", *self.value("SuccessExitStatus").split()]
+            prevented = status in self.value("RestartPreventExitStatus").split()
+            told = {"EXIT_STATUS": status}
+            if by_itself and not failed:
+                self._do("ExecStop")
+        failed = self._do("ExecStopPost", told) != 0 or failed
+        return failed, prevented
 
     def _do(self, key: str, more: dict[str, str] | None = None) -> int:
         """Runs the commands of a list; the exit code of the first that failed and may not."""

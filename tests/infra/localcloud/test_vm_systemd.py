@@ -23,7 +23,8 @@ UNITS = {
     "basic.target": BARE,
     "shutdown.target": BARE,
     "exit.target": f"{BARE}Requires=systemd-exit.service\nAfter=systemd-exit.service\nAllowIsolate=yes\n",
-    "systemd-exit.service": f"{BARE}Requires=shutdown.target\nAfter=shutdown.target\nSuccessAction=exit-force\n",
+    "systemd-exit.service": f"{BARE}Requires=shutdown.target\nAfter=shutdown.target\nSuccessAction=exit-force\n"
+    "[Service]\nSlice=-.slice\n",
 }
 """What a user's systemd has around baton.service."""
 STUB = """\
@@ -32,7 +33,9 @@ cd FOLDER
 what=${1##*/} && what=${what%.sh} && shift
 if [[ $what == ended ]]; then
     restarts=$(SYSTEMCTL show --property NRestarts --value baton.service)
-    echo "ended $EXIT_STATUS, $restarts restarts, $(SYSTEMCTL is-system-running)" >> trace
+    [[ $(SYSTEMCTL is-system-running) == stopping ]] && state=stopping || state=running
+    echo "ended ${EXIT_STATUS:-none}, $restarts restarts, $state" >> trace
+    case ${EXIT_STATUS:-none}-$restarts in 0-* | 3-* | 75-* | *-2) POWEROFF ;; esac
     exit 1 # makes no difference
 fi
 echo "$what $*" >> trace
@@ -40,11 +43,11 @@ case "$what $1" in
     "docker run")
         read -r code < ends && sed -i 1d ends
         if [[ $code != stays ]]; then exit "$code"; fi
-        trap 'exit 75' USR1
+        trap 'rm running; exit 75' USR1
         echo $$ > running
         while true; do sleep 0.01; done
         ;;
-    "docker stop") kill -USR1 "$(< running)" ;;
+    "docker stop") if [[ -e running ]]; then kill -USR1 "$(< running)"; fi; while [[ -e running ]]; do sleep 0.01; done ;;
     "gpu-check "*) ! [[ -e sick ]] ;;
 esac
 """
@@ -52,36 +55,39 @@ RUN = (
     "docker run --name baton --init --pull never --network host --log-driver none --oom-score-adj 500 "
     "--stop-timeout 25 --env-file %S/baton/container.env --gpus all image"
 )
+STOP = "docker stop --time 25 baton"  # also after an end of its own, if that was a clean one
 BEFORE = ["docker rm --force baton", "gpu-check "]
 CASES: dict[str, tuple[list[str], list[str]]] = {
-    "finished": (["0"], [*BEFORE, RUN, "ended 0, 0 restarts, running"]),
-    "preempted": (["75"], [*BEFORE, RUN, "ended 75, 0 restarts, running"]),
-    "refused": (["3"], [*BEFORE, RUN, "ended 3, 0 restarts, running"]),
+    "finished": (["0"], [*BEFORE, RUN, STOP, "ended 0, 0 restarts, running"]),
+    "preempted": (["75"], [*BEFORE, RUN, STOP, "ended 75, 0 restarts, running"]),
+    "refused": (["3"], [*BEFORE, RUN, STOP, "ended 3, 0 restarts, running"]),
     "crashed, then finished": (
         ["1", "0"],
-        [*BEFORE, RUN, "ended 1, 0 restarts, running", *BEFORE, RUN, "ended 0, 1 restarts, running"],
+        [*BEFORE, RUN, "ended 1, 0 restarts, running", *BEFORE, RUN, STOP, "ended 0, 1 restarts, running"],
     ),
     "crashed three times": (
         ["1", "137", "1"],
         [line for n, code in enumerate([1, 137, 1]) for line in (*BEFORE, RUN, f"ended {code}, {n} restarts, running")],
     ),
-    "stopped": (["stays"], [*BEFORE, RUN, "docker stop --time 25 baton", "ended 75, 0 restarts, stopping"]),
-    "sick": ([], [line for n in range(3) for line in (*BEFORE, f"ended 1, {n} restarts, running")]),
+    "stopped": (["stays"], [*BEFORE, RUN, STOP, "ended 75, 0 restarts, stopping"]),
+    "sick": ([], [line for n in range(3) for line in (*BEFORE, f"ended none, {n} restarts, running")]),
 }
 
 
-def prepare(folder: Path, state: Path, ends: Sequence[str], systemctl: str, changes: dict[str, str]) -> Path:
+def prepare(folder: Path, state: Path, ends: Sequence[str], systemctl: str, power_off: str) -> Path:
     """The real unit file, with stubs for what it calls; `state` is what systemd calls %S."""
     (state / "baton").mkdir(parents=True)
     (state / "baton/unit.env").write_text("IMAGE=image\nFLAGS=--gpus all\nCOMMAND=\nGPU=l4\n")
-    (folder / "stub").write_text(STUB.replace("FOLDER", str(folder)).replace("SYSTEMCTL", systemctl))
+    (folder / "stub").write_text(
+        STUB.replace("FOLDER", str(folder)).replace("SYSTEMCTL", systemctl).replace("POWEROFF", power_off)
+    )
     (folder / "ends").write_text("".join(f"{code}\n" for code in ends))
     if not ends:
         (folder / "sick").touch()
     (folder / "trace").touch()
     unit = (FOLDER / "baton.service").read_text()
     stub = f"bash {folder}/stub"
-    changes = {"bash %S/baton/": f"{stub} ", "=docker": f"={stub} docker", "=-docker": f"=-{stub} docker"} | changes
+    changes = {"bash %S/baton/": f"{stub} ", "=docker": f"={stub} docker", "=-docker": f"=-{stub} docker"}
     for old, new in (changes | {"RestartSec=2": "RestartSec=0.1"}).items():
         assert old in unit
         unit = unit.replace(old, new)
@@ -101,12 +107,11 @@ def test_the_real_systemd_does_with_the_unit_what_is_wanted(tmp_path: Path, case
     ends, wanted = CASES[case]
     state = tmp_path / "state"
     # For a user's systemd `exit` is what `poweroff` is for the system's.
-    unit = prepare(tmp_path, state, ends, "systemctl --user", {"=poweroff": "=exit"})
+    unit = prepare(tmp_path, state, ends, "systemctl --user", "systemctl --user exit")
     for name, text in UNITS.items():
         (unit.parent / name).write_text(text)
-    begin = (
-        "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system /run/user && chmod 700 /run/user && exec $0 --user"
-    )
+    # As PID 1 it would take itself for the system's.
+    begin = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && mkdir -m 700 /run/user && $0 --user; exit $?"
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     env = {
         "PATH": os.environ["PATH"],
@@ -119,7 +124,7 @@ def test_the_real_systemd_does_with_the_unit_what_is_wanted(tmp_path: Path, case
         try:
             if ends == ["stays"]:
                 wait_until(lambda: (tmp_path / "running").exists())
-                (systemd,) = children(unshare.pid)
+                ((systemd,),) = [children(bash) for bash in children(unshare.pid)]
                 os.kill(systemd, signal.SIGTERM)
             wait_until(lambda: unshare.poll() is not None, lambda: "\n".join(trace(tmp_path, state)))
         finally:
@@ -134,7 +139,7 @@ def test_a_local_vms_systemd_does_the_same(tmp_path: Path, case: str) -> None:
     box.make(1)
     box.set_hardware()
     state = box.disk / "var/lib"
-    unit = prepare(tmp_path, state, ends, "systemctl", {})
+    unit = prepare(tmp_path, state, ends, "systemctl", "systemctl poweroff --no-block")
     box.startup_script.write_text(f"systemctl link {unit} && systemctl start --no-block baton.service\n")
     keeper = [sys.executable, "-m", "infra.localcloud.vm.keeper", str(box.startup_script)]
     with subprocess.Popen(keeper, env=box.env({}), cwd=REPOSITORY, stdin=subprocess.PIPE) as process:

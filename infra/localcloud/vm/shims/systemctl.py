@@ -50,7 +50,7 @@ def _main(verb: str, words: list[str]) -> int:
     elif verb == "start":
         _start(names[0])
     elif verb == "poweroff":
-        _power_off()
+        detach(_power_off)
     elif verb == "is-system-running":
         print("stopping" if STOPPING.exists() else "running")
         return int(STOPPING.exists())
