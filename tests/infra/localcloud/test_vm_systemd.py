@@ -47,7 +47,10 @@ case "$what $1" in
         echo $$ > running
         while true; do sleep 0.01; done
         ;;
-    "docker stop") if [[ -e running ]]; then kill -USR1 "$(< running)"; fi; while [[ -e running ]]; do sleep 0.01; done ;;
+    "docker stop")
+        if [[ -e running ]]; then kill -USR1 "$(< running)"; fi
+        while [[ -e running ]]; do sleep 0.01; done
+        ;;
     "gpu-check "*) ! [[ -e sick ]] ;;
 esac
 """
