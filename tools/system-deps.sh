@@ -7,6 +7,7 @@ declare -A package_of=(
     [mount]=mount
     [chromium]=chromium
     [shellcheck]=shellcheck
+    [systemd-analyze]=systemd
     [umount]=mount
     [unshare]=util-linux
 )
