@@ -18,7 +18,7 @@ shell_scripts() {
     local scripts
     mapfile -t scripts < <(git grep --untracked -lE '^#!.*\bbash$' -- ':!*.py' ':!*.md')
     if command -v shellcheck > /dev/null; then
-        shellcheck "${scripts[@]}"
+        shellcheck --external-sources --source-path=SCRIPTDIR "${scripts[@]}"
     elif [[ ${CI:-} == true ]]; then
         echo "check: shellcheck is missing: make system-deps" >&2
         return 1
