@@ -3,8 +3,9 @@
 import time
 import uuid
 
+import infra.clouds
 from infra.cloud_types import CloudError, Operation, OperationKind, TroubleKind, Vm, VmStatus
-from infra.clouds import explained, explanation, open_cloud
+from infra.clouds import explained, explanation
 from infra.naming import region_of, watchdog_labels, watchdog_name
 from infra.orders import watchdog_order
 from infra.plan import offers
@@ -19,7 +20,7 @@ ANYWHERE = "us-central1-a"
 def find_watchdog(bucket_uri: str, project: str) -> Vm | None:
     """The watchdog VM of a bucket, None where there is none. Raises BatonError."""
     with explained(project, "looking for the watchdog"):
-        found = open_cloud(project).list_vms(watchdog_labels(bucket_uri))
+        found = infra.clouds.open_cloud(project).list_vms(watchdog_labels(bucket_uri))
     name = watchdog_name(bucket_uri)
     return next((vm for vm in found.vms if vm.name == name and vm.status is not VmStatus.STOPPING), None)
 
@@ -38,7 +39,7 @@ def create_watchdog(bucket_uri: str, project: str, zone: str, *, image: str, ser
     order = watchdog_order(
         bucket, project, zone, image=image, service_account=service_account, request_id=str(uuid.uuid4())
     )
-    cloud = open_cloud(project)
+    cloud = infra.clouds.open_cloud(project)
     doing = f"creating {order.name} in {zone}"
     with explained(project, doing):
         operation = cloud.insert(order)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from infra.clouds import open_cloud
 from infra.notify import webhook, webhook_url
 from infra.runs import runs_of
 from infra.watchdog import INTERVAL_S, Watchdog
@@ -72,6 +71,8 @@ def say(text: str) -> None:
 
 
 def _made(runs: Callable[[], Sequence[str]], bucket_uri: str | None, interval_s: float) -> Watchdog:
+    from infra.clouds import open_cloud
+
     return Watchdog(
         runs,
         open_bucket=open_bucket,

@@ -9,10 +9,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from fake_cloud import NO_CLOUD, FakeCloud
+from creating_cloud import CreatingCloud
+from fake_cloud import NO_CLOUD
 from seen import MACHINE, claim
 
-from infra.cloud_types import CloudError, Operation, OperationKind, Trouble, TroubleKind, Vm, VmOrder, VmStatus
+from infra.cloud_types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
 from infra.naming import OF_BUCKET, hash8, run_labels, vm_name
 from infra.watchdog import FINAL_S, LOOK_S, PLAN_S, Watchdog
 from job.errors import Transient
@@ -29,44 +30,11 @@ URI = f"{BUCKET}/runs/one"
 OTHER = f"{BUCKET}/runs/two"
 
 
-class Clouds(FakeCloud):
-    """Creates VMs too, unless it is told to refuse."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.orders: list[VmOrder] = []
-        self.refuses: Trouble | None = None
-        self.inside: Trouble | None = None
-        """A refusal inside the operation."""
-        self.now_s = 0.0
-
-    def insert(self, order: VmOrder) -> Operation:
-        self._ask("insert", order.name)
-        self.orders.append(order)
-        if self.refuses is not None:
-            raise CloudError(self.refuses)
-        if self.inside is None:
-            self.vms[order.name] = Vm(
-                order.name,
-                order.zone,
-                VmStatus.STARTING,
-                "7",
-                order.machine_type,
-                order.spot,
-                order.labels,
-                self.now_s,
-            )
-        return Operation("op", OperationKind.INSERT, True, "w", "7", self.now_s, trouble=self.inside)
-
-    def count(self, method: str) -> int:
-        return len([name for name, _ in self.asked if name == method])
-
-
 class World:
     """Buckets in folders at their gs:// URIs, a cloud in memory, a clock that is turned by hand."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.cloud, self.said, self.called = root, Clouds(), [], []  # type: Path, Clouds, list[str], list[str]
+        self.root, self.cloud, self.said, self.called = root, CreatingCloud(), [], []  # type: Path, CreatingCloud, list[str], list[str]
         self.uris: list[str] = [URI]
         self.ahead_s = 0.0
 
@@ -175,7 +143,7 @@ def test_a_vm_that_changes_is_looked_at_at_once_and_replaced_in_the_same_tick(wo
     watchdog.tick()
     world.show(URI, 1, VmStatus.STOPPING)
     preempted = Operation("op", OperationKind.PREEMPTED, True, "system", "9", world.now())
-    with mock.patch.object(Clouds, "operations", return_value=(preempted,)):
+    with mock.patch.object(CreatingCloud, "operations", return_value=(preempted,)):
         assert watchdog.tick()
     first, second = read_claims(bucket).attempts
     assert first.ended is not None
@@ -287,7 +255,7 @@ def test_a_plan_that_others_have_overtaken_is_dropped(world: World) -> None:
     gone = Operation("op", OperationKind.PREEMPTED, True, "system", "9", world.now())
     with (
         mock.patch.object(looks, "look", overtaken),
-        mock.patch.object(Clouds, "operations", return_value=(gone,)),
+        mock.patch.object(CreatingCloud, "operations", return_value=(gone,)),
     ):
         assert watchdog.tick()
     claims = read_claims(bucket)
@@ -309,7 +277,7 @@ def test_a_watchdog_that_slept_does_nothing_of_what_it_had_planned(world: World)
         return seen
 
     gone = Operation("op", OperationKind.PREEMPTED, True, "system", "9", world.now())
-    with mock.patch.object(looks, "look", asleep), mock.patch.object(Clouds, "operations", return_value=(gone,)):
+    with mock.patch.object(looks, "look", asleep), mock.patch.object(CreatingCloud, "operations", return_value=(gone,)):
         watchdog.tick()
     assert read_claims(bucket).attempts[0].ended is None
     assert (world.cloud.orders, world.cloud.count("delete")) == ([], 0)
