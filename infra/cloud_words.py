@@ -36,6 +36,8 @@ def cloud_problem(trouble: Trouble, project: str, at: str = SERVICE) -> BatonErr
         return Transient(f"Compute Engine cannot be reached: {said}.", fix="Try again; nothing is lost.")
     if trouble.kind is TroubleKind.RATE_LIMIT:
         return Transient(f"Compute Engine is asked too often: {said}.", fix="Try again in a minute.")
+    if trouble.kind is TroubleKind.STOCKOUT:
+        return Transient(f"no capacity ({trouble.code}): {said}.", fix="Try again later, or in another zone or region.")
     if trouble.kind is TroubleKind.TAKEN:
         return NeedsPerson(
             f"a VM that is not of this run has the name that this attempt needs: {said}.",

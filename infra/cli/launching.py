@@ -19,7 +19,7 @@ from infra.naming import bucket_of
 from infra.prepare import Prepared, pin_model, prepare, prepared_of
 from infra.starting import begin, claim_vm, go_on, refuse_busy, refuse_taken
 from infra.watchdog import Watchdog
-from infra.watchdog_vm import create_watchdog, find_watchdog, watchdog_zone
+from infra.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
 from infra.watching import go_on as watch_on
 from infra.watching import watch_runs
 from job.errors import ExitCode, NeedsPerson
@@ -124,7 +124,7 @@ def _ensure_watchdog(plan: LaunchPlan) -> None:
         return
     account = f"baton-watchdog@{project}.iam.gserviceaccount.com"
     began_s = time.monotonic()
-    vm = create_watchdog(bucket, project, watchdog_zone(bucket), image=plan.machine.image, service_account=account)
+    vm = create_watchdog(bucket, project, watchdog_zones(bucket), image=plan.machine.image, service_account=account)
     _say(f"{vm.name} runs in {vm.zone} and watches")
     _say(phase_line("watchdog", time.monotonic() - began_s))
 

@@ -73,7 +73,7 @@ def up(
     """Creates the bucket's watchdog VM: small, standard, no GPU. One that is there already is left as it is."""
     from infra.cli.confirm import confirm
     from infra.machines import machines
-    from infra.watchdog_vm import create_watchdog, find_watchdog, watchdog_zone
+    from infra.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
 
     environment = load_environment()
     uri, project = _bucket(bucket, environment), _project(project, environment)
@@ -82,10 +82,10 @@ def up(
         wanted = image or environment.image
         if not wanted:
             raise UsageError("No image is named.", fix="Give --image, or set BATON_IMAGE, by its digest.")
-        where = zone or watchdog_zone(uri)
+        where = (zone,) if zone else watchdog_zones(uri)
         small = machines().watchdog
         confirm(
-            f"Create a {small.machine_type} in {where} that watches all runs of {uri} "
+            f"Create a {small.machine_type} in {where[0]} that watches all runs of {uri} "
             f"(${small.usd_per_hour:.3f}/h, ${24 * 30 * small.usd_per_hour:.0f} a month)?",
             yes=yes,
         )

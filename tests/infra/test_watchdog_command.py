@@ -10,7 +10,7 @@ from vm_runs import make, vm
 import infra.clouds
 import infra.watchdog_vm
 from infra.cli.run import run
-from infra.cloud_types import Trouble, TroubleKind, VmStatus
+from infra.cloud_types import Operation, Trouble, TroubleKind, VmOrder, VmStatus
 from infra.localcloud.storage.process import BUCKET
 from infra.naming import vm_name, watchdog_labels, watchdog_name
 from job.run.claims import read_claims
@@ -134,3 +134,31 @@ def test_a_watchdog_that_is_refused_says_why(
     assert "no permission in the project p" in capsys.readouterr().err
     assert run(["watchdog", "up", "--yes"]) == 2
     assert "No image is named" in capsys.readouterr().err
+
+
+def test_a_watchdog_goes_to_the_next_zone_where_one_has_no_room(
+    run_bucket: Bucket, cloud: CreatingCloud, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sold_out = Trouble(TroubleKind.STOCKOUT, "ZONE_RESOURCE_POOL_EXHAUSTED", "no room")
+    tried: list[str] = []
+
+    def insert(self: CreatingCloud, order: VmOrder) -> Operation:
+        tried.append(order.zone)
+        self.inside = sold_out if len(tried) < len(room_after) else None
+        return asked(self, order)
+
+    asked = CreatingCloud.insert
+    monkeypatch.setattr(CreatingCloud, "insert", insert)
+    monkeypatch.setattr(CreatingCloud, "starts_as", VmStatus.RUNNING)
+    up = ["watchdog", "up", "--yes", "--image", IMAGE]
+    room_after = ("a", "b")
+    assert run(up) == 0
+    assert len(set(tried)) == 2
+    assert {zone.rpartition("-")[0] for zone in tried} == {"us-central1"}, "the bucket's region"
+    assert f"in {tried[1]} watches" in capsys.readouterr().err
+    assert run(["watchdog", "down", "--yes"]) == 0
+    tried.clear()
+    room_after = ("nowhere",) * 100
+    assert run(up) == 76
+    assert len(set(tried)) == len(tried) > 2
+    assert "no capacity (ZONE_RESOURCE_POOL_EXHAUSTED): no room" in capsys.readouterr().err
