@@ -129,6 +129,7 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
         spot=asked.spot,
         zones=asked.zones,
         regions=asked.regions,
+        bucket_region=around.bucket_region,
         image=around.image,
         boot_image=around.boot_image,
         boot_disk_gb=disk_gb,

@@ -90,7 +90,7 @@ class Looks:
         machine = None if self._spec is None else self._spec.machine
         if self._spec is None or machine is None:
             return Wanted(self.uri, None)
-        if not self._located:
+        if not self._located and machine.bucket_region is None:
             self._location, self._located = self.bucket.location(), True
         used = tuple(sorted({claim.machine_type for claim in claims.attempts if claim.machine_type is not None}))
         if self._wanted is None or self._wanted[:2] != (self._spec.revision, used):
@@ -101,7 +101,7 @@ class Looks:
         """Other machines than those that launch chose are not taken: the run may not fit them."""
         if machine.gpu not in machines().gpu:
             return Wanted(self.uri, machine)
-        location = None if self._location is None else self._location.lower()
+        location = machine.bucket_region or (None if self._location is None else self._location.lower())
         spot, on_demand = (
             offers(
                 machine.gpu,

@@ -44,6 +44,8 @@ class Machine(Record):
     """Where VMs may be; empty: in `regions`."""
     regions: tuple[str, ...] = ()
     """Empty: wherever the GPU is offered, the bucket's region first."""
+    bucket_region: str | None = None
+    """Where the bucket is, as the launch was told; a watchdog's account need not be."""
     image: str
     """The container, by digest."""
     boot_image: str
