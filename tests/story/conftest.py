@@ -74,9 +74,9 @@ def cloud_run(server: ForkServer, workplace: Path, tmp_path: Path, storage: Stor
 def vms(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmCloud]:
     """A local cloud for this module's stories, which every client of this process talks to."""
     with vm_cloud(tmp_path_factory.mktemp("cloud"), workplace) as cloud, pytest.MonkeyPatch.context() as patch:
-        for name, value in cloud.running.environment().items():
-            if not name.startswith("BATON_"):
-                patch.setenv(name, value)
+        patch.setenv("STORAGE_EMULATOR_HOST", cloud.running.storage_url)
+        for name in ("GCE_METADATA_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):  # anonymous: the laptop's user
+            patch.delenv(name, raising=False)
         yield cloud
 
 
