@@ -101,8 +101,9 @@ def classify_all(errors: Iterable[Said], *, creating: bool) -> Trouble | None:
 def _quota(said: Said) -> Trouble:
     named, limit, place = (pattern.search(said.message) for pattern in (_METRIC, _LIMIT, _REGION))
     metric = said.metric or (next(filter(None, named.groups())) if named else None)
+    metric = None if metric is None else metric.rpartition("/")[2].upper()  # compute.googleapis.com/cpus is CPUS
     region = said.dimensions.get("region") or (place[1] if place else None)
-    everywhere = "ALL_REGIONS" in (metric or "").upper() or (region is None and "globally" in said.message)
+    everywhere = "ALL_REGIONS" in (metric or "") or (region is None and "globally" in said.message)
     return Trouble(
         TroubleKind.QUOTA_EVERYWHERE if everywhere else TroubleKind.QUOTA,
         said.code,

@@ -38,6 +38,10 @@ def cloud_problem(trouble: Trouble, project: str, at: str = SERVICE) -> BatonErr
         return Transient(f"Compute Engine is asked too often: {said}.", fix="Try again in a minute.")
     if trouble.kind is TroubleKind.STOCKOUT:
         return Transient(f"no capacity ({trouble.code}): {said}.", fix="Try again later, or in another zone or region.")
+    if trouble.kind in (TroubleKind.PREEMPTED, TroubleKind.NOT_READY):
+        return Transient(f"the zone cannot give this VM now: {said}.", fix="Try again, or another --zone.")
+    if trouble.kind is TroubleKind.UNSUPPORTED:
+        return NeedsPerson(f"the zone has no such machine: {said}.", fix="Use another --zone.")
     if trouble.kind is TroubleKind.TAKEN:
         return NeedsPerson(
             f"a VM that is not of this run has the name that this attempt needs: {said}.",
@@ -49,21 +53,19 @@ def cloud_problem(trouble: Trouble, project: str, at: str = SERVICE) -> BatonErr
 def quota_words(trouble: Trouble) -> str:
     """Which quota, where, how much of it there is."""
     where = f"in {trouble.region}" if trouble.region else "in all regions together"
-    metric = metric_name(trouble.metric) or "a quota that is not named"
+    metric = trouble.metric or "a quota that is not named"
     limit = "" if trouble.limit is None else f": the limit is {trouble.limit:g}"
     return f"the quota {metric} {where} does not allow this VM{limit}."
 
 
 def how_to_ask(trouble: Trouble, project: str) -> str:
     """Where a larger quota is asked for."""
-    metric = metric_name(trouble.metric)
     page = f"https://console.cloud.google.com/iam-admin/quotas?project={project}"
-    return f"Ask for more: {page}" + (f", filter {metric}" if metric else "") + "; or try another --region or --gpu."
-
-
-def metric_name(metric: str | None) -> str | None:
-    """`PREEMPTIBLE_NVIDIA_L4_GPUS`, also of `compute.googleapis.com/preemptible_nvidia_l4_gpus`."""
-    return None if metric is None else metric.rpartition("/")[2].upper()
+    return (
+        f"Ask for more: {page}"
+        + (f", filter {trouble.metric}" if trouble.metric else "")
+        + "; or try another --region or --gpu."
+    )
 
 
 def how_to_grant(trouble: Trouble, project: str) -> str:

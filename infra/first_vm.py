@@ -24,7 +24,8 @@ class FirstVm:
         self._told: set[str] = set()
 
     def wait(self, *, until_asked: bool, pause: Callable[[float], None] = time.sleep) -> VmStatus | None:
-        """Returns once the VM runs; with `until_asked` once the cloud lists it, or has none: then None.
+        """Returns once the VM runs, or has finished the run. With `until_asked`: once the cloud lists it, or has
+        none: then None.
 
         Raises NeedsPerson when the run is not wanted any more (quota, a refusal, the cap) or a right is missing.
         """
@@ -39,7 +40,7 @@ class FirstVm:
             if watched.plan is not None:
                 self._tell(watched.plan)
                 status = newest_status(watched.plan.after, dict(watched.picture or ()))
-                if status is VmStatus.RUNNING or (until_asked and status is not None):
+                if status is VmStatus.RUNNING or watched.final or (until_asked and status is not None):
                     return status
                 if until_asked and watched.plan.next_try_s is not None:
                     return None

@@ -104,7 +104,7 @@ def check_gpu(name: str, gpu: Gpu, settings: Settings, *, needs_gb: float, spot:
     if needs_gb > gpu.memory_gb:
         raise UsageError(
             f"--gpu {name}: {settings.model.name} and what it is trained with take at least {needs_gb:.0f} GB, "
-            f"a {gpu.title} has {gpu.memory_gb}.",
+            f"and it has {gpu.memory_gb}.",
             fix=f"{instead[0].upper()}{instead[1:]}"
             + ("." if settings.lora.enabled else "; lora.enabled = true takes far less."),
         )

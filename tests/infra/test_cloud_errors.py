@@ -39,7 +39,7 @@ def test_details_of_a_quota_count_more_than_its_words() -> None:
         dimensions={"region": "us-east5"},
     )
     trouble = classify(said, creating=True)
-    assert trouble.metric == "compute.googleapis.com/preemptible_nvidia_h100_gpus"
+    assert trouble.metric == "PREEMPTIBLE_NVIDIA_H100_GPUS"
     assert (trouble.region, trouble.limit) == ("us-east5", 2.0)
 
 

@@ -154,7 +154,7 @@ def test_a_quota_in_an_operation_tells_its_details(server: ComputeServer, cloud:
     trouble = cloud.wait("us-central1-a", "operation-1", timeout_s=5).trouble
     assert trouble is not None
     assert (trouble.kind, trouble.region, trouble.limit) == (TroubleKind.QUOTA, "us-central1", 1)
-    assert trouble.metric == "compute.googleapis.com/preemptible_nvidia_l4_gpus"
+    assert trouble.metric == "PREEMPTIBLE_NVIDIA_L4_GPUS"
 
 
 @pytest.mark.parametrize(
