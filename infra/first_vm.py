@@ -23,9 +23,8 @@ class FirstVm:
         self._uri, self._project, self._watchdog, self._say = uri, project, watchdog, say
         self._told: set[str] = set()
 
-    def wait(self, *, until_asked: bool, pause: Callable[[float], None] = time.sleep) -> VmStatus | None:
-        """Returns once the VM runs, or has finished the run. With `until_asked`: once the cloud lists it, or has
-        none: then None.
+    def wait(self, *, patient: bool, pause: Callable[[float], None] = time.sleep) -> VmStatus | None:
+        """Returns once the VM runs, or has finished the run; None, unless `patient`, when none is to be had now.
 
         Raises NeedsPerson when the run is not wanted any more (quota, a refusal, the cap) or a right is missing.
         """
@@ -40,9 +39,9 @@ class FirstVm:
             if watched.plan is not None:
                 self._tell(watched.plan)
                 status = newest_status(watched.plan.after, dict(watched.picture or ()))
-                if status is VmStatus.RUNNING or watched.final or (until_asked and status is not None):
+                if status is VmStatus.RUNNING or watched.final:
                     return status
-                if until_asked and watched.plan.next_try_s is not None:
+                if not patient and watched.plan.next_try_s is not None:
                     return None
             if not again:
                 pause(self._watchdog.interval_s)

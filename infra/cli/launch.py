@@ -42,7 +42,7 @@ def launch(
         typer.Option(min=0.01, help="What all VMs of the run may cost together (default: twice the estimate)."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once a VM has been asked for.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once a VM runs, or none is to be had now.")] = False,
     watch_here: Annotated[
         bool, typer.Option("--watch-here", help="Watch from this process instead of the bucket's watchdog VM.")
     ] = False,
@@ -54,7 +54,7 @@ def launch(
     """Starts a run on a VM, which is replaced when it is preempted, until the run is finished.
 
     Shows offers, cost, what is created and who receives data, asks, and follows the VM to its first steps. Ctrl-C
-    detaches: the run goes on. With --detach it ends once a VM has been asked for.
+    detaches: the run goes on.
     """
     from infra.launching import Asked, run_name
     from job.settings import load_environment

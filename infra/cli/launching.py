@@ -73,7 +73,7 @@ def _see_it_come(bucket: Bucket, plan: LaunchPlan, watchdog: Watchdog, *, detach
     stopping = threading.Event()
     ticking = threading.Thread(target=watch_on, args=(watchdog, watchdog.is_over, stopping), daemon=True)
     try:
-        FirstVm(plan.uri, plan.machine.project, watchdog, _say).wait(until_asked=detach)
+        FirstVm(plan.uri, plan.machine.project, watchdog, _say).wait(patient=not detach)
         if detach:
             _say(f"detached; the run goes on. See it: baton attach {plan.uri}")
             return ExitCode.FINISHED

@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,13 @@ def test_no_request_leaves_anything_to_be_paid_for_or_carries_a_secret(case: str
     else:
         assert scheduling["provisioningModel"] == "SPOT"
         assert scheduling["preemptionNoticeDuration"] == {"seconds": "120"}
+
+
+def test_every_boot_file_has_a_key_that_compute_engine_takes() -> None:
+    items = insert_request(first_order(the_plan("l4")), "p").body["metadata"]["items"]
+    assert {item["key"] for item in items} >= {"startup-script", "baton-file-baton_service"}
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", item["key"]) for item in items)
+    assert sum(len(item["value"]) for item in items) < 512 * 1024
 
 
 def test_only_a_t4_names_its_accelerator() -> None:
