@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from infra.notify import webhook, webhook_url
+from infra.observed import Policy
 from infra.runs import runs_of
 from infra.watchdog import INTERVAL_S, Watchdog
 from job.errors import UsageError
@@ -19,7 +20,7 @@ from job.storage import open_bucket
 from job.views.text import printable
 
 
-def watch_runs(uris: Sequence[str], *, interval_s: float = INTERVAL_S) -> Watchdog:
+def watch_runs(uris: Sequence[str], *, interval_s: float = INTERVAL_S, policy: Policy | None = None) -> Watchdog:
     """A watchdog of these runs. Raises UsageError for a URI that is no run with VMs."""
     for uri in uris:
         spec = read_spec(open_bucket(uri))
@@ -30,7 +31,7 @@ def watch_runs(uris: Sequence[str], *, interval_s: float = INTERVAL_S) -> Watchd
                 f"{uri} is a run of processes that people start: there are no VMs to look after.",
                 fix="`baton launch` starts runs on VMs.",
             )
-    return _made(lambda: uris, None, interval_s)
+    return _made(lambda: uris, None, interval_s, policy)
 
 
 def watch_bucket(bucket_uri: str, *, interval_s: float = INTERVAL_S) -> Watchdog:
@@ -70,7 +71,9 @@ def say(text: str) -> None:
         print(f"{datetime.now(UTC):%H:%M:%S} {printable(line)}", file=sys.stderr, flush=True)
 
 
-def _made(runs: Callable[[], Sequence[str]], bucket_uri: str | None, interval_s: float) -> Watchdog:
+def _made(
+    runs: Callable[[], Sequence[str]], bucket_uri: str | None, interval_s: float, policy: Policy | None = None
+) -> Watchdog:
     from infra.clouds import open_cloud
 
     return Watchdog(
@@ -81,5 +84,6 @@ def _made(runs: Callable[[], Sequence[str]], bucket_uri: str | None, interval_s:
         bucket_uri=bucket_uri,
         call=webhook(webhook_url(), say),
         say=say,
+        policy=policy,
         interval_s=interval_s,
     )

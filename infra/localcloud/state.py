@@ -186,18 +186,18 @@ def bring_down(home: Path) -> bool:
             os.kill(found.pid, number)
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            if not is_held(home):
+            if not is_held(home) and (found is None or not _lives(found.pid)):
                 return True
             time.sleep(LOOK_EVERY_S)
     raise BatonError(f"the local cloud does not end: {_last_words(home)}", fix=f"Its log is {home}/daemon.log.")
 
 
 def _lives(pid: int) -> bool:
+    """Whether it runs; one that has ended, and whose parent has not been told yet, does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return True
 
 
 def _last_words(home: Path) -> str:
