@@ -204,11 +204,15 @@ def _absent(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Fo
         return Found(end=_refused(claim, seen, inserts[-1].trouble))
     if (end := _by_cloud(claim, seen, None, wanted=wanted)) is not None:
         return Found(end=end)
-    if seen.looked_up is not None:
+    if seen.looked_up is not None or isinstance(seen.heartbeat_s, Unknown):
         return Found()  # it is there after all, or nobody knows
     if any(not op.done for op in inserts):
         late = seen.now_s - claim.claimed_at_s > policy.insert_s
-        return Found(end=_end(claim, seen, None, "never created", "the insert does not end")) if late else Found()
+        return (
+            Found(end=_end(claim, seen, None, "never created", "the insert does not end"))
+            if late
+            else Found(doubt=False)
+        )
     if claim.instance_id is None and not any(op.trouble is None for op in inserts) and seen.heartbeat_s is None:
         return _never_seen(claim, seen, policy, wanted=wanted)
     if _lives(seen, policy):
@@ -227,9 +231,7 @@ def _never_seen(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -
     """Nobody has asked for it, as far as the cloud tells: whoever looks does."""
     if seen.now_s - claim.claimed_at_s > policy.grace_s:
         return Found(end=_end(claim, seen, None, "never created", "no insert arrived"))
-    if not wanted:
-        return Found()
-    return Found(ask=True)
+    return Found(ask=wanted, doubt=False)
 
 
 def _starting(claim: Claim, seen: Observed, vm: Vm, policy: Policy) -> Found:

@@ -96,7 +96,7 @@ def _tend(
     """The open claim's VM: is it over, silent, too dear, to be asked for?"""
     assert wanted.machine is not None
     vm = seen.vm_of(claim)
-    if isinstance(vm, Vm) and claim.instance_id is None:
+    if isinstance(vm, Vm):
         claim = claim.model_copy(update={"instance_id": vm.instance_id})
     found = judge(claim, seen, policy, wanted=claims.want == "run")
     if found.end is None and claims.want != "run":
@@ -113,8 +113,6 @@ def _tend(
     if not found.ask or claims.want != "run":
         return claims, (), ""
     seconds = longest_run_s(wanted.machine, claims, claim, policy)
-    if seconds < 1:
-        return claims, (), ""
     return claims, (Ask(claim, seconds),), f"asking for {claim.vm} in {claim.zone}"
 
 
@@ -151,8 +149,10 @@ def _go_on(
 def _verdict(seen: Observed, policy: Policy) -> tuple[Want, str] | None:
     """What the last ends mean for the run: (want, reason), None where it goes on."""
     newest = seen.claims.newest
-    end = None if newest is None else newest.ended
-    if newest is None or end is None or end.at_s < (seen.claims.resumed_at_s or 0.0):
+    assert newest is not None
+    assert newest.ended is not None
+    end = newest.ended
+    if end.at_s < (seen.claims.resumed_at_s or 0.0):
         return None
     if end.how == "deleted":
         return "stop", f"attempt {newest.number}'s VM was ended from outside: {end.detail}"

@@ -60,6 +60,7 @@ def test_a_vm_that_runs_and_beats_is_left_alone() -> None:
         {"vms": (), "looked_up": None},
         {"vms": (), "looked_up": Unknown("503"), "operations": (INSERTED,), "heartbeat_s": NOW_S - 9000},
         {"vms": (), "looked_up": vm(), "operations": (INSERTED,), "heartbeat_s": NOW_S - 9000},
+        {"vms": (), "looked_up": None, "operations": (INSERTED,), "heartbeat_s": Unknown("503")},
         {"vms": (STOPPED,)},
         {"vms": (STOPPED,), "operations": (PREEMPTED,), "head": Unknown("503")},
         {"vms": (STOPPED,), "operations": (PREEMPTED,), "exit": Unknown("503")},
@@ -213,8 +214,8 @@ def test_a_vm_that_is_gone_without_a_reason_is_doubted_first_and_never_while_it_
 
 def test_an_open_claim_is_asked_for_until_its_grace_has_passed() -> None:
     new: dict[str, Any] = {"vms": (), "looked_up": None, "heartbeat_s": None, "head": None, "operations": ()}
-    assert found(seen(claim(ago_s=POLICY.grace_s, instance_id=None), **new)) == Found(ask=True)
-    assert found(seen(claim(ago_s=POLICY.grace_s, instance_id=None), **new), wanted=False) == Found()
+    assert found(seen(claim(ago_s=POLICY.grace_s, instance_id=None), **new)) == Found(ask=True, doubt=False)
+    assert found(seen(claim(ago_s=POLICY.grace_s, instance_id=None), **new), wanted=False) == Found(doubt=False)
     over = ended(seen(claim(ago_s=POLICY.grace_s + 1, instance_id=None), **new))
     assert (over.how, over.ran_from_s, over.durable_step) == ("never created", None, None)
     beats = {**new, "heartbeat_s": NOW_S - 5}
@@ -226,7 +227,7 @@ def test_an_open_claim_is_asked_for_until_its_grace_has_passed() -> None:
 def test_an_insert_under_way_is_waited_for() -> None:
     under_way = replace(INSERTED, done=False, ended_s=None)
     new: dict[str, Any] = {"vms": (), "looked_up": None, "heartbeat_s": None, "operations": (under_way,)}
-    assert found(seen(claim(ago_s=POLICY.insert_s, instance_id=None), **new)) == Found()
+    assert found(seen(claim(ago_s=POLICY.insert_s, instance_id=None), **new)) == Found(doubt=False)
     assert ended(seen(claim(ago_s=POLICY.insert_s + 1, instance_id=None), **new)).how == "never created"
 
 

@@ -55,11 +55,12 @@ def nothing(plan: Plan) -> bool:
 def test_a_run_that_is_well_is_left_alone() -> None:
     assert nothing(decided(seen()))
     assert decide(wanted(), seen()) == decided(seen())
+    assert decide(wanted(), seen(), replace(POLICY, silent_s=1.0)).after.newest != seen().claims.newest
 
 
 def test_a_run_of_processes_or_one_that_a_person_has_is_left_alone() -> None:
     process = Claim(number=1, kind="process", claimed_at_s=NOW_S - 50, host="h", pid=1)
-    assert nothing(decided(seen(process, vms=())))
+    assert nothing(decided(seen(process, vms=(), operations=(), looked_up=None, heartbeat_s=None, head=None)))
     assert nothing(decided(seen(claim(ended=an_end()), vms=()), Wanted(URI, None)))
     assert nothing(decided(replace(seen(), claims=Claims(), vms=())))
 
@@ -83,14 +84,16 @@ def test_an_open_claim_is_finished_with_its_own_name_and_number() -> None:
     plan = decided(seen(unborn, vms=(), looked_up=None, operations=(), heartbeat_s=None, head=None))
     assert plan.asks == (Ask(unborn, int(20 / 0.4 * 3600)),)
     assert not plan.rewrites
-    dear = replace(wanted(), machine=wanted().machine.model_copy(update={"cap_usd": 1e-5}))  # type: ignore[union-attr]
-    assert not decided(seen(unborn, vms=(), looked_up=None, operations=(), heartbeat_s=None), dear).asks
+    poor = wanted(cap_usd=0.4 * POLICY.stop_s / 3600)
+    plan = decided(seen(unborn, vms=(), looked_up=None, operations=(), heartbeat_s=None), poor)
+    assert (plan.asks, plan.after.want) == ((), "stop")
 
 
 def test_the_clouds_number_of_the_vm_is_kept() -> None:
     plan = decided(seen(claim(instance_id=None)))
     assert newest(plan).instance_id == "1001"
     assert not plan.asks
+    assert newest(decided(seen(vms=(vm(instance_id="2002"),)))).instance_id == "2002"
 
 
 def test_a_doubt_is_written_kept_and_taken_back() -> None:
@@ -266,6 +269,8 @@ def test_a_stopped_run_has_time_to_save_what_it_has() -> None:
     assert over(starting, 1).how == "stopped"
     gone = decided(seen(**{**soon, **GONE}))
     assert over(gone, 1).how == "preempted"
+    going = {"vms": (vm(status=VmStatus.STOPPING),), "operations": (PREEMPTED,), "claims_at_s": NOW_S - 900}
+    assert over(decided(seen(**{**soon, **going})), 1).how == "preempted"
 
 
 def test_a_vm_that_starts_after_the_clocks_moment_does_not_end_before_it() -> None:
@@ -296,6 +301,8 @@ def test_an_on_demand_vm_makes_way_for_spot_after_some_hours() -> None:
     starting = (replace(old[0], status=VmStatus.STARTING, created_s=NOW_S - 100),)
     assert nothing(decided(seen(dear, vms=starting), after))
     assert nothing(decided(seen(dear, vms=old), wanted(on_demand="deadline", deadline_s=NOW_S)))
+    assert nothing(decided(seen(dear, vms=old, want="stop", claims_at_s=NOW_S - 5), after))
+    assert over(decided(seen(dear, vms=old, operations=(), exit=last(1)), after), 1).how == "crashed"
     slack = wanted(on_demand="deadline", deadline_s=NOW_S + 1e9)
     assert over(decided(seen(dear, vms=old), slack), 1).how == "given back"
 

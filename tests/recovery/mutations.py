@@ -138,6 +138,8 @@ def _aside(tree: ast.Module) -> set[ast.AST]:
                 roots.append(node)
             case ast.FormattedValue(format_spec=words):
                 roots.append(words)
+            case ast.ClassDef(decorator_list=decorators):
+                roots.extend(decorators)
     return {inner for root in roots if root is not None for inner in ast.walk(root)}
 
 
