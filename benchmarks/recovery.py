@@ -50,6 +50,7 @@ POLL_S = 15.0
 DETECTION_S, OWN_SHARE_S, STEP_S = 5.0, 5.0, 2.0
 USUAL_STEPS = 3
 """Of an attempt before it is preempted: its first, and others to know what is usual."""
+MOMENT_STEPS = 4
 RECIPE = ("train.max_steps=100000", "train.cpu_threads=1", "attempt.heartbeat_s=10")
 LONG_STEPS = ("train.batch_size_per_device=512",)
 """More than two seconds of one thread."""
@@ -113,7 +114,7 @@ def launch(world: World, overrides: Sequence[str], steps_file: Path) -> Run:
 def preempt(run: Run, number: int, notice: int, draw: random.Random) -> Marks:
     """Preempts attempt `number` at a random moment; what was seen until its successor had made some steps."""
     usual_s = run.usual_step_s()
-    time.sleep(draw.uniform(0.0, usual_s))  # anywhere in a step
+    time.sleep(draw.uniform(0.0, MOMENT_STEPS * usual_s))  # anywhere in a step, and between two durable ones
     world, before, after = run.world, vm_name(run.bucket.uri, number), vm_name(run.bucket.uri, number + 1)
     world.cloud.order("preempt", vm=before, **({} if notice == NOTICES[0] else {"notice_s": notice}))  # as it asked
     began_s = world.event(before, "notice" if notice else ENDS[0]).at_s

@@ -17,7 +17,7 @@ from benchmarks.recovery_phases import Marks, own_share_s, percentile, polled, s
 
 ROOT = Path(__file__).resolve().parent.parent
 SOME_SECONDS = ["cli", "checkpoint_stall", "notice", "transfer"]
-LONGER = ["train_step", "restore", "recovery"]  # two trainers, or some cold starts
+LONGER = ["train_step", "restore", "recovery", "watchdog"]  # two trainers, some cold starts, a minute of looks
 
 
 @pytest.mark.parametrize("name", [*SOME_SECONDS, *(pytest.param(name, marks=pytest.mark.long) for name in LONGER)])
