@@ -399,4 +399,4 @@ def vm_cloud(folder: Path, workplace: Path, *, scale: float = SCALE, pull_s: flo
         yield VmCloud(home, workplace, running)
     finally:
         bring_down(home)
-    assert processes_below(home) == []
+    wait_until(lambda: processes_below(home) == [], f"the end of every process below {home}")
