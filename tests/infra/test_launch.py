@@ -54,6 +54,8 @@ class Short:
 """
 HERE = ("launch", "recipe.toml", "--run", "sums", "--gpu", "l4", "--spot", "--region", "us-central1", "--yes")
 NOW = (*HERE, "--watch-here")
+HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""Where the tests run in the background of a shell (`.ci/run &`), it is ignored, and by what they start too."""
 
 
 class Place:
@@ -204,7 +206,7 @@ def test_no_capacity_in_the_first_zone_is_told_and_the_next_is_tried(
 ) -> None:
     place.faults.stockout("us-central1-a")
     begun = subprocess.Popen(
-        [sys.executable, "-c", "from infra.cli import main; main()", *NOW],
+        [sys.executable, "-c", f"{HEED_CTRL_C}; from infra.cli import main; main()", *NOW],
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         text=True,
