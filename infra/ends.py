@@ -51,8 +51,8 @@ def judge(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Foun
     """
     if isinstance(seen.head, Unknown) or isinstance(seen.exit, Unknown):
         return Found()  # how far it got, or how it ended, would be told wrong
-    vm = seen.vm_of(claim)
-    head = seen.head_record()
+    vm, head = seen.vm_of(claim), seen.head_record()
+    seen = seen.with_own_exit(vm)
     if head is not None and head.status is Status.FINISHED:
         return _finished(claim, seen, vm, policy)
     if isinstance(seen.exit, Dated):

@@ -1,9 +1,9 @@
 """What a watchdog knows of a run at one moment. Each look is a value, or says that it failed: unknown is not gone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from infra.cloud_types import Operation, Vm
+from infra.cloud_types import Operation, OperationKind, Vm
 from infra.plan import Offer
 from job.run.claims import Claim, Claims
 from job.run.exit import ContainerExit
@@ -82,6 +82,13 @@ class Observed:
         if zone in self.unreachable or zone.rpartition("-")[0] in self.unreachable:
             return Unknown(f"{zone} did not answer")
         return None
+
+    def with_own_exit(self, vm: Vm | Unknown | None) -> "Observed":
+        """Without an exit.json from before `vm`, the newest claim's: another VM wrote it, and tells nothing of this."""
+        asked = [] if isinstance(self.operations, Unknown) else self.operations
+        began_s = [vm.created_s] if isinstance(vm, Vm) else [o.at_s for o in asked if o.kind is OperationKind.INSERT]
+        foreign = isinstance(self.exit, Dated) and began_s and self.exit.at_s < min(began_s)
+        return replace(self, exit=None) if foreign else self
 
     def head_record(self) -> Head | None:
         """Head where it could be read."""

@@ -126,6 +126,15 @@ def test_the_last_word_of_the_container_says_how(exit_: Any, how: str, vouched: 
     assert ended(seen(vms=(STOPPED,), operations=(PREEMPTED,), exit=exit_)).how == "preempted"
 
 
+def test_a_last_word_from_before_its_vm_is_none() -> None:
+    forged = replace(last(75), at_s=NOW_S - 3600)
+    assert found(seen(vms=(vm(created_s=NOW_S - 3599),), operations=(INSERTED,), exit=forged)) == Found()
+    asked = replace(INSERTED, done=False, at_s=NOW_S - 3599)
+    late = claim(ago_s=60)
+    assert found(seen(late, vms=(), operations=(asked,), looked_up=None, exit=forged)).end is None
+    assert ended(seen(vms=(vm(created_s=NOW_S - 3600),), operations=(INSERTED,), exit=forged)).how == "preempted"
+
+
 def test_a_drill_and_a_stop_explain_exit_75() -> None:
     drill = ended(seen(claim(drill="me"), operations=(), exit=last(75)))
     assert (drill.how, drill.vouched) == ("preempted", True)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -260,9 +260,9 @@ class VmRun:
         found: dict[str, Any] = json.loads(self.read(attempt_name(attempt)))
         return found
 
-    def journal(self, kind: str) -> list[dict[str, Any]]:
+    def journal(self, kind: str) -> list[Mapping[str, Any]]:
         """All events of a kind, of all attempts."""
-        return [row for row in read_rows(self.store, "events") if row["kind"] == kind]
+        return [row.fields for row in read_rows(self.store, "events") if row.fields["kind"] == kind]
 
     # --- waiting -------------------------------------------------------------------------------------------------
 

@@ -101,5 +101,5 @@ def test_an_api_that_is_down_for_five_minutes_ends_no_healthy_vm(vm_run: VmRun, 
     vm_run.go_on(1)
     vm_run.finish()
     vm_run.check(reference, "finished")
-    assert [vm["id"] for vm in before] == vm_run.vm_ids()
+    assert [str(vm["id"]) for vm in before] == vm_run.vm_ids()
     assert vm_run.claims().attempts[0].doubted_at_s is None
