@@ -85,4 +85,4 @@ def test_the_bucket_s_watchdog_vm_alone_finishes_what_a_laptop_began(vm_run: VmR
     vm_run.check(reference, "preempted", "finished")
     assert len(vm_run.vm_ids()) == 2
     vm_run.cloud.baton("watchdog", "down", "--yes")
-    assert vm_run.cloud.vms() == []
+    vm_run.wait_until(lambda: vm_run.cloud.vms() == [], "the end of the watchdog VM")
