@@ -18,7 +18,7 @@ help: ## this list
 setup: ## makes .venv from the locks (about 2 minutes, once)
 	@tools/setup.sh
 
-demo: setup ## the whole story here: launch, be preempted twice, go on elsewhere, compare (about 3 minutes)
+demo: setup ## the whole story here: launch, be preempted twice, go on elsewhere, compare (about 2 minutes)
 	@$(bin)/baton demo
 
 check: setup system-deps ## locks, format, lint, shell, types, borders (about 1 minute)
