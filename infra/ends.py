@@ -107,7 +107,7 @@ def ran_from_s(claim: Claim, vm: Vm | Unknown | None, seen: Observed) -> float |
     return claim.claimed_at_s if claim.instance_id is not None or isinstance(seen.heartbeat_s, float) else None
 
 
-def _end(
+def end_of(
     claim: Claim,
     seen: Observed,
     vm: Vm | Unknown | None,
@@ -118,6 +118,7 @@ def _end(
     exit_code: int | None = None,
     vouched: bool = True,
 ) -> SeenEnd:
+    """An end now, or at the cloud's time of it."""
     began_s = ran_from_s(claim, vm, seen)
     over_s = seen.now_s if at_s is None else min(at_s, seen.now_s)
     return SeenEnd(
@@ -137,7 +138,7 @@ def _finished(claim: Claim, seen: Observed, vm: Vm | Unknown | None, policy: Pol
     alive = isinstance(vm, Unknown) or (vm is not None and vm.status in _ALIVE)
     if alive and seen.exit is None and seen.now_s - seen.head.at_s < policy.finish_s:
         return Found()
-    return Found(end=_end(claim, seen, vm, "finished"))
+    return Found(end=end_of(claim, seen, vm, "finished"))
 
 
 def _by_exit(claim: Claim, seen: Observed, vm: Vm | Unknown | None, last: ContainerExit, *, wanted: bool) -> SeenEnd:
@@ -165,7 +166,7 @@ def _by_exit(claim: Claim, seen: Observed, vm: Vm | Unknown | None, last: Contai
     else:
         how = _BY_CODE.get(code, "crashed")
     detail = f"{last.reason}: {last.detail}" if last.detail else ""
-    return _end(claim, seen, vm, how, detail, exit_code=code, vouched=vouched)
+    return end_of(claim, seen, vm, how, detail, exit_code=code, vouched=vouched)
 
 
 def _by_cloud(claim: Claim, seen: Observed, vm: Vm | Unknown | None, *, wanted: bool) -> SeenEnd | None:
@@ -175,10 +176,10 @@ def _by_cloud(claim: Claim, seen: Observed, vm: Vm | Unknown | None, *, wanted: 
     done = [op for op in seen.operations if op.trouble is None]
     for op in done:
         if op.kind is OperationKind.PREEMPTED:
-            return _end(claim, seen, vm, "preempted", at_s=op.at_s)
+            return end_of(claim, seen, vm, "preempted", at_s=op.at_s)
     for op in done:
         if op.kind is OperationKind.HOST_ERROR:
-            return _end(claim, seen, vm, "host error", at_s=op.at_s)
+            return end_of(claim, seen, vm, "host error", at_s=op.at_s)
     for op in done:
         if op.kind in (OperationKind.STOP, OperationKind.DELETE):
             return _by_whom(claim, seen, vm, op, wanted=wanted)
@@ -189,10 +190,10 @@ def _by_whom(claim: Claim, seen: Observed, vm: Vm | Unknown | None, op: Operatio
     """A stop or a deletion that no watchdog asked for: those record the end first."""
     words = f"{op.kind.value} by {op.user or 'the platform'}"
     if not wanted:
-        return _end(claim, seen, vm, "stopped", words, at_s=op.at_s)
+        return end_of(claim, seen, vm, "stopped", words, at_s=op.at_s)
     if claim.drill is not None:
-        return _end(claim, seen, vm, "preempted", f"a drill by {claim.drill}", at_s=op.at_s)
-    return _end(claim, seen, vm, "preempted" if op.by_platform else "deleted", words, at_s=op.at_s)
+        return end_of(claim, seen, vm, "preempted", f"a drill by {claim.drill}", at_s=op.at_s)
+    return end_of(claim, seen, vm, "preempted" if op.by_platform else "deleted", words, at_s=op.at_s)
 
 
 def _absent(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Found:
@@ -209,7 +210,7 @@ def _absent(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Fo
     if any(not op.done for op in inserts):
         late = seen.now_s - claim.claimed_at_s > policy.insert_s
         return (
-            Found(end=_end(claim, seen, None, "never created", "the insert does not end"))
+            Found(end=end_of(claim, seen, None, "never created", "the insert does not end"))
             if late
             else Found(doubt=False)
         )
@@ -219,24 +220,24 @@ def _absent(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Fo
         return Found(doubt=False)
     if claim.doubted_at_s is None or seen.now_s - claim.doubted_at_s < policy.doubt_s:
         return Found(doubt=True)
-    return Found(end=_end(claim, seen, None, "preempted", "it is gone; the cloud does not say why", vouched=False))
+    return Found(end=end_of(claim, seen, None, "preempted", "it is gone; the cloud does not say why", vouched=False))
 
 
 def _refused(claim: Claim, seen: Observed, trouble: Trouble) -> SeenEnd:
     end = refusal(claim, trouble, seen.now_s, durable_step(seen))
-    return end or _end(claim, seen, None, "never created", f"{trouble.code}: {trouble.message}")
+    return end or end_of(claim, seen, None, "never created", f"{trouble.code}: {trouble.message}")
 
 
 def _never_seen(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Found:
     """Nobody has asked for it, as far as the cloud tells: whoever looks does."""
     if seen.now_s - claim.claimed_at_s > policy.grace_s:
-        return Found(end=_end(claim, seen, None, "never created", "no insert arrived"))
+        return Found(end=end_of(claim, seen, None, "never created", "no insert arrived"))
     return Found(ask=wanted, doubt=False)
 
 
 def _starting(claim: Claim, seen: Observed, vm: Vm, policy: Policy) -> Found:
     if seen.now_s - vm.created_s > policy.insert_s:
-        return Found(end=_end(claim, seen, vm, "boot failure", "the VM does not start"))
+        return Found(end=end_of(claim, seen, vm, "boot failure", "the VM does not start"))
     return Found(doubt=False) if claim.doubted_at_s is not None else Found()
 
 
@@ -260,7 +261,7 @@ def _running(claim: Claim, seen: Observed, vm: Vm, policy: Policy) -> Found:
         return Found(doubt=False) if claim.doubted_at_s is not None else Found()
     if claim.doubted_at_s is None or seen.now_s - claim.doubted_at_s < policy.doubt_s:
         return Found(doubt=True)
-    return Found(end=_end(claim, seen, vm, how, words))
+    return Found(end=end_of(claim, seen, vm, how, words))
 
 
 def _going(claim: Claim, seen: Observed, vm: Vm, policy: Policy, *, wanted: bool) -> Found:
@@ -273,16 +274,18 @@ def _going(claim: Claim, seen: Observed, vm: Vm, policy: Policy, *, wanted: bool
     if vm.status is not VmStatus.STOPPED:
         return Found()
     if not wanted:
-        return Found(end=_end(claim, seen, vm, "stopped", at_s=vm.stopped_s))
+        return Found(end=end_of(claim, seen, vm, "stopped", at_s=vm.stopped_s))
     head = seen.head_record()
     if head is not None and head.attempt == claim.number and head.status in (Status.RELEASED, Status.WAITING):
         return Found(end=_by_word(claim, seen, vm))
     if claim.doubted_at_s is None or seen.now_s - claim.doubted_at_s < policy.doubt_s:
         return Found(doubt=True)
     if any(op.kind is OperationKind.GUEST for op in seen.operations):
-        return Found(end=_end(claim, seen, vm, "crashed", "powered off from inside without a word", at_s=vm.stopped_s))
+        return Found(
+            end=end_of(claim, seen, vm, "crashed", "powered off from inside without a word", at_s=vm.stopped_s)
+        )
     return Found(
-        end=_end(
+        end=end_of(
             claim, seen, vm, "preempted", "it stopped; the cloud does not say why", at_s=vm.stopped_s, vouched=False
         )
     )
@@ -293,8 +296,8 @@ def _by_word(claim: Claim, seen: Observed, vm: Vm) -> SeenEnd:
     head = seen.head_record()
     assert head is not None
     if head.status is Status.WAITING:
-        return _end(claim, seen, vm, "waiting", "" if head.waiting is None else head.waiting.why)
-    return _end(claim, seen, vm, "preempted", "it left in order", vouched=False)
+        return end_of(claim, seen, vm, "waiting", "" if head.waiting is None else head.waiting.why)
+    return end_of(claim, seen, vm, "preempted", "it left in order", vouched=False)
 
 
 def _lives(seen: Observed, policy: Policy) -> bool:

@@ -51,7 +51,7 @@ def events_of(claims: Claims) -> tuple[Told, ...]:
         words = "stopped" if claims.want == "stop" else "has failed"
         at_s = newest.claimed_at_s if newest.ended is None else newest.ended.at_s
         text = f"{words}: {claims.reason or 'no reason is recorded'}"
-        round_ = "" if claims.resumed_at_s is None else f"-{claims.resumed_at_s:.0f}"
+        round_ = "" if claims.resumed_at_s == 0.0 else f"-{claims.resumed_at_s:.0f}"
         found.append(_told(newest.number, f"{claims.want}{round_}", at_s, text, loud=True))
     return tuple(found)
 

@@ -31,7 +31,7 @@ class Place:
 
 def ended_vms(seen: Observed) -> list[tuple[Claim, SeenEnd]]:
     """The run's VM attempts that are over, newest first, since a person last let it go on."""
-    since_s = seen.claims.resumed_at_s or 0.0
+    since_s = seen.claims.resumed_at_s
     over = [(claim, claim.ended) for claim in reversed(seen.claims.attempts) if claim.kind == "vm"]
     return [(claim, end) for claim, end in over if end is not None and end.at_s >= since_s]
 
@@ -123,7 +123,7 @@ def last_vm_s(seen: Observed) -> float:
     """Until when the run last had a VM; its first claim where it never had one."""
     ran = [end.at_s for _, end in ended_vms(seen) if end.ran_from_s is not None]
     first_s = min((claim.claimed_at_s for claim in seen.claims.attempts), default=seen.now_s)
-    return max(ran, default=max(first_s, seen.claims.resumed_at_s or 0.0))
+    return max(ran, default=max(first_s, seen.claims.resumed_at_s))
 
 
 def needed_s(wanted: Wanted, seen: Observed, policy: Policy) -> float:

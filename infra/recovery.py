@@ -12,13 +12,13 @@ after any of them was killed anywhere: a plan starts from what is, and doing aga
 from dataclasses import dataclass, field, replace
 
 from infra.cloud_types import Vm, VmStatus
-from infra.ends import Found, durable_step, judge, ran_from_s, refusal
+from infra.ends import Found, end_of, judge, refusal
 from infra.naming import request_id, vm_name
 from infra.observed import Blocked, Observed, Policy, Unknown, Wanted
 from infra.placing import failures_in_a_row, on_demand_due, place
 from infra.plan import Offer
 from infra.spending import hourly_usd, left_usd, longest_run_s
-from job.run.claims import Claim, Claims, SeenEnd, Want
+from job.run.claims import Claim, Claims, Want
 from job.run.head import Status
 
 __all__ = ["Ask", "Delete", "Plan", "Stop", "decide", "refusal"]
@@ -102,7 +102,7 @@ def _tend(
     if found.end is None and claims.want != "run":
         found = _unwanted(wanted, claim, seen, policy, found)
     if found.end is None and claims.want == "run":
-        claims = _within_cap(wanted, claims, seen, policy)
+        claims = _within_cap(wanted, claims, claim, seen, policy)
         found = _way_back_to_spot(wanted, claim, seen, vm, policy) or found
     if found.end is not None:
         claim = claim.model_copy(update={"ended": found.end, "doubted_at_s": None})
@@ -152,7 +152,7 @@ def _verdict(seen: Observed, policy: Policy) -> tuple[Want, str] | None:
     assert newest is not None
     assert newest.ended is not None
     end = newest.ended
-    if end.at_s < (seen.claims.resumed_at_s or 0.0):
+    if end.at_s < seen.claims.resumed_at_s:
         return None
     if end.how == "deleted":
         return "stop", f"attempt {newest.number}'s VM was ended from outside: {end.detail}"
@@ -167,11 +167,10 @@ def _verdict(seen: Observed, policy: Policy) -> tuple[Want, str] | None:
     return None
 
 
-def _within_cap(wanted: Wanted, claims: Claims, seen: Observed, policy: Policy) -> Claims:
+def _within_cap(wanted: Wanted, claims: Claims, claim: Claim, seen: Observed, policy: Policy) -> Claims:
     """In time for the attempt to save what it has before the cap is reached."""
     assert wanted.machine is not None
-    claim = claims.newest
-    price = 0.0 if claim is None or claim.usd_per_hour is None else claim.usd_per_hour
+    price = claim.usd_per_hour or 0.0
     if left_usd(wanted.machine, seen, policy) > price * policy.stop_s / 3600:
         return claims
     return _wanting(claims, "stop", _cap_reason(wanted, seen, policy))
@@ -187,26 +186,16 @@ def _unwanted(wanted: Wanted, claim: Claim, seen: Observed, policy: Policy, foun
     late = seen.now_s - seen.claims_at_s > policy.stop_s
     head = seen.head_record()
     released = head is not None and head.attempt == claim.number and head.status is Status.RELEASED
-    if not (spent or late or released or vm.status is VmStatus.STARTING):
+    if isinstance(seen.head, Unknown) or not (spent or late or released or vm.status is VmStatus.STARTING):
         return found
-    if isinstance(seen.head, Unknown):
-        return found
-    began_s = ran_from_s(claim, vm, seen)
-    return Found(
-        end=SeenEnd(
-            how="capped" if spent else "stopped",
-            at_s=max(seen.now_s, began_s or 0.0),
-            detail=(seen.claims.reason or "")[:200],
-            durable_step=durable_step(seen),
-            ran_from_s=began_s,
-        )
-    )
+    return Found(end=end_of(claim, seen, vm, "capped" if spent else "stopped", seen.claims.reason or ""))
 
 
 def _way_back_to_spot(wanted: Wanted, claim: Claim, seen: Observed, vm: object, policy: Policy) -> Found | None:
     """An on-demand VM that was taken for want of a spot one makes way after some hours."""
     machine = wanted.machine
-    if machine is None or not machine.spot or claim.spot is not False or not isinstance(vm, Vm):
+    assert machine is not None
+    if not machine.spot or claim.spot is not False or not isinstance(vm, Vm):
         return None
     if vm.status is not VmStatus.RUNNING or isinstance(seen.head, Unknown) or not isinstance(seen.heartbeat_s, float):
         return None
@@ -214,36 +203,18 @@ def _way_back_to_spot(wanted: Wanted, claim: Claim, seen: Observed, vm: object, 
         return None
     if machine.on_demand == "deadline" and on_demand_due(wanted, seen, policy):
         return None
-    return Found(
-        end=SeenEnd(
-            how="given back",
-            at_s=seen.now_s,
-            detail="spot VMs are tried again",
-            durable_step=durable_step(seen),
-            ran_from_s=ran_from_s(claim, vm, seen),
-        )
-    )
+    return Found(end=end_of(claim, seen, vm, "given back", "spot VMs are tried again"))
 
 
 def _superseded(seen: Observed) -> Claims:
     """Open VM claims below the newest are over: whoever claims after them has the run."""
     claims = seen.claims
-    if isinstance(seen.vms, Unknown):
-        return claims
+    of_others = replace(seen, operations=Unknown("not asked for"), heartbeat_s=None)  # those are of the newest claim
     for claim in claims.attempts[:-1]:
-        if claim.kind == "vm" and claim.ended is None:
-            vm = seen.vm_of(claim)
-            if isinstance(vm, Unknown):
-                continue
-            began_s = (vm.started_s or vm.created_s) if isinstance(vm, Vm) else None
-            end = SeenEnd(
-                how="fenced",
-                at_s=max(seen.now_s, began_s or 0.0),
-                detail=f"attempt {claims.attempts[-1].number} was claimed",
-                durable_step=durable_step(seen),
-                ran_from_s=began_s,
-            )
-            claims = _with(claims, claim.model_copy(update={"ended": end}))
+        vm = seen.vm_of(claim)
+        if claim.kind == "vm" and claim.ended is None and not isinstance(vm, Unknown):
+            words = f"attempt {claims.attempts[-1].number} was claimed"
+            claims = _with(claims, claim.model_copy(update={"ended": end_of(claim, of_others, vm, "fenced", words)}))
     return claims
 
 
@@ -253,7 +224,7 @@ def _leftovers(seen: Observed, claims: Claims, policy: Policy) -> tuple[tuple[St
         return (), ()
     stops: list[Stop] = []
     deletes: list[Delete] = []
-    known = {claim.vm: claim for claim in claims.attempts if claim.kind == "vm" and claim.vm is not None}
+    known = {claim.vm: claim for claim in claims.attempts}
     for vm in seen.vms:
         claim = known.get(vm.name)
         if claim is None or claim.zone != vm.zone:
@@ -271,7 +242,8 @@ def _leftovers(seen: Observed, claims: Claims, policy: Policy) -> tuple[tuple[St
 
 
 def _claim(wanted: Wanted, claims: Claims, offer: Offer, now_s: float, policy: Policy) -> Claim:
-    number = 1 if claims.newest is None else claims.newest.number + 1
+    assert claims.newest is not None
+    number = claims.newest.number + 1
     return Claim(
         number=number,
         kind="vm",

@@ -89,8 +89,8 @@ class Claims(Record):
     want: Want = "run"
     reason: str | None = None
     """Why it is stopped or has failed."""
-    resumed_at_s: float | None = None
-    """When it was last wanted again: failures and refusals before are forgiven."""
+    resumed_at_s: float = 0.0
+    """When it was last wanted again (0: it always was): failures and refusals before are forgiven."""
     attempts: tuple[Claim, ...] = ()
     write_id: str = ""
     """Random in every write: after a lost reply it tells whether the write was mine."""

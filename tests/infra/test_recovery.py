@@ -188,6 +188,7 @@ def test_an_attempt_is_told_to_stop_in_time_before_the_cap() -> None:
     spent = 0.4 * 3500 / 3600
     margin = 0.4 * POLICY.stop_s / 3600
     assert nothing(decided(seen(), wanted(cap_usd=spent + margin + 1e-6)))
+    assert nothing(decided(seen(claim(usd_per_hour=None)), wanted(cap_usd=1e-6)))
     plan = decided(seen(), wanted(cap_usd=spent + margin - 1e-6))
     assert (plan.after.want, newest(plan).ended, plan.deletes) == ("stop", None, ())
     assert "cap" in (plan.after.reason or "")
@@ -349,7 +350,8 @@ def test_a_claim_below_the_newest_is_over() -> None:
     assert (over(plan, 1).at_s, over(plan, 1).detail) == (NOW_S, "attempt 2 was claimed")
     assert (plan.asks, plan.deletes, len(plan.after.attempts)) == ((), (), 2)
     assert over(decided(seen(claim(1), process, vms=(vm(1, started_s=None),))), 1).ran_from_s == NOW_S - 3520
-    assert over(decided(seen(claim(1), process, vms=())), 1).ran_from_s is None
+    assert over(decided(seen(claim(1, instance_id=None), process, vms=())), 1).ran_from_s is None
+    assert over(decided(seen(claim(1), process, vms=())), 1).ran_from_s == NOW_S - 3600
     assert nothing(decided(seen(claim(1), process, vms=Unknown("503"))))
     assert nothing(decided(seen(claim(1), process, vms=(), unreachable=frozenset({"us-central1-a"}))))
     first = Claim(number=1, kind="process", claimed_at_s=NOW_S - 50, host="h", pid=1)

@@ -16,7 +16,9 @@ def main() -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--seed", type=int, help="live the history of this seed and tell it")
     what.add_argument("--histories", type=int, metavar="N", help="live N histories by chance")
-    what.add_argument("--mutate", metavar="all|N|FILE:LINE", help="mutate the code that decides: all, or N by chance")
+    what.add_argument(
+        "--mutate", metavar="all|N|FILE|FILE:LINE", help="mutate the code that decides: all, or N by chance"
+    )
     parser.add_argument("--first", type=int, default=0, help="the first seed of --histories, the seed of --mutate N")
     arguments = parser.parse_args()
     if arguments.mutate is not None:

@@ -25,7 +25,7 @@ import pytest
 from job.run.claims import How
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = ("recovery", "ends", "placing", "spending")
+FILES = ("ends", "placing", "spending", "recovery")
 TESTS = ("tests/infra/test_recovery.py", "tests/infra/test_ends.py", "tests/infra/test_placing.py")
 HISTORIES = 60
 PATIENCE_S = 240.0
@@ -224,8 +224,8 @@ def mutate(which: str, seed: int) -> int:
     everything = [mutation for file in FILES for mutation in mutations_of(file)]
     if ":" in which:
         chosen = [one for one in everything if f"{one.file}:{one.line}" == which]
-    elif which == "all":
-        chosen = everything
+    elif which in ("all", *FILES):
+        chosen = [one for one in everything if which in ("all", one.file)]
     else:
         chosen = random.Random(seed).sample(everything, int(which))
     began_s = time.monotonic()
