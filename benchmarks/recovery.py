@@ -29,10 +29,10 @@ from benchmarks.measure import ROOT, Claim, hold_to_cores, options, progress, re
 from benchmarks.recovery_idle import IdleRuns
 from benchmarks.recovery_phases import OURS, Marks, own_share_s, percentile, polled, seconds
 from benchmarks.recovery_world import ENDS, World, watchdog_of, world_in
-from infra.launching import Asked, Surroundings, make_plan
+from infra.launch.planning import Asked, Surroundings, make_plan
+from infra.launch.prepare import Prepared
+from infra.launch.starting import begin, claim_vm
 from infra.naming import vm_name
-from infra.prepare import Prepared
-from infra.starting import begin, claim_vm
 from job.run.attempt import AttemptRecord, read_record
 from job.run.console import read_phases
 from job.run.inputs import INPUT_KEYS, input_path

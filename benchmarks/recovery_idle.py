@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from benchmarks.measure import ROOT
 from benchmarks.recovery_world import ENDS, World
-from infra.clouds import open_cloud
+from infra.cloud.access import open_cloud
 from infra.naming import request_id, vm_name
-from infra.orders import attempt_order
+from infra.watch.orders import attempt_order
 from job.run.claims import Claim, update_claims
 from job.run.head import Owner
 from job.run.heartbeat import Heartbeat

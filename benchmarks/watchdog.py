@@ -32,10 +32,10 @@ from benchmarks.server import served
 from infra.compute import ComputeEngine
 from infra.localcloud.storage.process import StorageProcess
 from infra.naming import request_id, vm_name
-from infra.orders import attempt_order
 from infra.plan import offers
+from infra.watch.orders import attempt_order
+from infra.watch.process import go_on, until_signalled, watch_bucket
 from infra.watchdog import INTERVAL_S
-from infra.watching import go_on, until_signalled, watch_bucket
 from job.run.claims import Claim as Attempt
 from job.run.claims import Claims, read_claims
 from job.run.head import Head, Status

@@ -1,6 +1,6 @@
 """Compute Engine, asked over REST: the only file that knows google.cloud.compute, which is imported when first asked.
 
-It answers in the types of infra/cloud_types.py and raises CloudError, nothing else. No call waits for an operation but
+It answers in the types of infra/cloud/types.py and raises CloudError, nothing else. No call waits for an operation but
 `wait`, and none is tried again here: whoever decides looks again.
 """
 
@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from infra.cloud_answers import disk_of, http_trouble, last_part, operation_of, vm_of
-from infra.cloud_types import CloudError, Disk, Operation, OperationKind, Trouble, TroubleKind, Vm, VmList, VmOrder
-from infra.vm_request import SCOPE, SERVICE, image_path, insert_request
+from infra.cloud.answers import disk_of, http_trouble, last_part, operation_of, vm_of
+from infra.cloud.types import CloudError, Disk, Operation, OperationKind, Trouble, TroubleKind, Vm, VmList, VmOrder
+from infra.cloud.vm_request import SCOPE, SERVICE, image_path, insert_request
 from job.errors import UsageError
 
 OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE"
@@ -29,7 +29,7 @@ _SAFE = re.compile(r"[a-z0-9_-]+")
 
 
 class ComputeEngine:
-    """The Cloud of infra/cloud_types.py. Makes its connections when it is first asked."""
+    """The Cloud of infra/cloud/types.py. Makes its connections when it is first asked."""
 
     def __init__(self, project: str, environment: Mapping[str, str] | None = None) -> None:
         self.project = project

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from infra.orders import PINNED
+from infra.watch.orders import PINNED
 from job.errors import UsageError
 from job.run.claims import Claim, Claims, SeenEnd
 from job.run.costs import spent_usd

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.fetch import fetch_result, read_result
 from infra.localcloud.state import Running, bring_down, bring_up
+from infra.reading.fetch import fetch_result, read_result
 from job.errors import BatonError, ExitCode, Transient, UsageError
 from job.run.claims import read_claims
 from job.run.head import read_head

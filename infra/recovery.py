@@ -11,13 +11,13 @@ after any of them was killed anywhere: a plan starts from what is, and doing aga
 
 from dataclasses import dataclass, field, replace
 
-from infra.cloud_types import Vm, VmStatus
-from infra.ends import Found, end_of, judge, refusal
+from infra.cloud.types import Vm, VmStatus
 from infra.naming import request_id, vm_name
-from infra.observed import Blocked, Observed, Policy, Unknown, Wanted
-from infra.placing import failures_in_a_row, on_demand_due, place
 from infra.plan import Offer
-from infra.spending import hourly_usd, left_usd, longest_run_s
+from infra.watch.ends import Found, end_of, judge, refusal
+from infra.watch.observed import Blocked, Observed, Policy, Unknown, Wanted
+from infra.watch.placing import failures_in_a_row, on_demand_due, place
+from infra.watch.spending import hourly_usd, left_usd, longest_run_s
 from job.run.claims import Claim, Claims, Want
 from job.run.head import Status
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from infra.cloud_types import Cloud, CloudError, Trouble, TroubleKind, VmList, VmStatus
-from infra.ends import durable_step
-from infra.looks import Clock, Looks, by_run
+from infra.cloud.types import Cloud, CloudError, Trouble, TroubleKind, VmList, VmStatus
 from infra.naming import OF_BUCKET, OF_RUN, OWNER, hash8
-from infra.notify import Teller, events_of, waiting_event
-from infra.observed import Observed, Policy, Unknown, Wanted
-from infra.orders import attempt_order
 from infra.recovery import Ask, Plan, decide, refusal
+from infra.watch.ends import durable_step
+from infra.watch.looks import Clock, Looks, by_run
+from infra.watch.notify import Teller, events_of, waiting_event
+from infra.watch.observed import Observed, Policy, Unknown, Wanted
+from infra.watch.orders import attempt_order
 from job.errors import BatonError, NeedsPerson
 from job.run.claims import Claim, Claims, SeenEnd, update_claims
 from job.run.head import Status

@@ -11,7 +11,7 @@ from infra.cli.runs import open_run, project_of
 from job.errors import Transient
 
 if TYPE_CHECKING:
-    from infra.cloud_types import HandsOn, Vm
+    from infra.cloud.types import HandsOn, Vm
     from job.run.claims import Claims
     from job.storage import Bucket
 
@@ -33,7 +33,7 @@ def down(
     A VM that works is told by its power button first: its attempt saves what it has, as at a preemption.
     """
     from infra.cli.confirm import confirm
-    from infra.clouds import explained, open_cloud, who_asks
+    from infra.cloud.access import explained, open_cloud, who_asks
     from infra.naming import OF_RUN, OWNER, hash8
     from job.run.claims import update_claims
     from job.run.spec import read_spec
@@ -77,7 +77,7 @@ def _not_wanted(claims: "Claims", who: str) -> "Claims":
 
 def _wait_and_record(bucket: "Bucket", cloud: "HandsOn", vms: "tuple[Vm, ...]", who: str) -> None:
     """Until every VM is gone, which is then written to its claim: what it cost does not grow any more."""
-    from infra.clouds import explained
+    from infra.cloud.access import explained
     from infra.control import ended_by_hand
     from infra.naming import attempt_of
     from job.run.claims import SeenEnd, update_claims

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from infra.following import Follower, Seen, newest_rows, shown_rows
-from infra.tail import AttemptTail
+from infra.reading.following import Follower, Seen, newest_rows, shown_rows
+from infra.reading.tail import AttemptTail
 from job.errors import ExitCode, Transient
 from job.run.attempt import AttemptRecord
 from job.run.claims import read_claims

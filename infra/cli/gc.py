@@ -14,7 +14,7 @@ from job.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from infra.collect import Waste
+    from infra.gc.collect import Waste
 
 app = typer.Typer(add_completion=False)
 MOST_ROWS = 200
@@ -35,10 +35,10 @@ def gc(
     Of VMs and disks only those with this project's labels and the bucket's; what may still be in use is left alone.
     """
     from infra.cli.confirm import confirm
-    from infra.clouds import open_cloud
+    from infra.cloud.access import open_cloud
+    from infra.gc.waste import find_waste, remove
     from infra.naming import OF_BUCKET, OF_RUN, OWNER, hash8
-    from infra.runs import runs_of
-    from infra.waste import find_waste, remove
+    from infra.reading.runs import runs_of
     from job.run.spec import read_spec
     from job.settings import load_environment
     from job.views.status import read_status

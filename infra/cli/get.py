@@ -27,7 +27,7 @@ def get(
 
     Cut off, the same command goes on. A folder that holds anything else is refused.
     """
-    from infra.fetch import check_folder, fetch_result, read_result
+    from infra.reading.fetch import check_folder, fetch_result, read_result
     from job.views.status import read_status
     from job.views.text import printable
 

@@ -11,7 +11,7 @@ from infra.cli.output import print_json, print_table
 from job.errors import UsageError
 
 if TYPE_CHECKING:
-    from infra.launching import Asked, LaunchPlan, Surroundings
+    from infra.launch.planning import Asked, LaunchPlan, Surroundings
     from job.settings import Environment
 
 app = typer.Typer(add_completion=False)
@@ -56,7 +56,7 @@ def launch(
     Shows offers, cost, what is created and who receives data, asks, and follows the VM to its first steps. Ctrl-C
     detaches: the run goes on.
     """
-    from infra.launching import Asked, run_name
+    from infra.launch.planning import Asked, run_name
     from job.settings import load_environment
 
     if detach and watch_here:
@@ -80,11 +80,11 @@ def _dry_run(
     asked: "Asked", uri: str, recipe: Path | None, overrides: list[str], environment: "Environment", *, as_json: bool
 ) -> None:
     """The plan and the exact first request. Contacts nothing."""
+    from infra.cloud.vm_request import insert_request
     from infra.compute import OVERRIDE, endpoint
-    from infra.launch_words import plan_data, request_lines
-    from infra.launching import first_order, make_plan
-    from infra.prepare import prepare
-    from infra.vm_request import insert_request
+    from infra.launch.planning import first_order, make_plan
+    from infra.launch.prepare import prepare
+    from infra.launch.words import plan_data, request_lines
 
     if recipe is None:
         raise UsageError(f"what {uri} is made of is in the bucket.", fix="Name the recipe; or leave out --dry-run.")
@@ -108,7 +108,7 @@ def _dry_run(
 
 def show_plan(plan: "LaunchPlan", *, err: bool = False) -> None:
     """What is about to happen, for people."""
-    from infra.launch_words import offers_table, plan_lines
+    from infra.launch.words import offers_table, plan_lines
     from job.views.text import printable
 
     for line in plan_lines(plan):
@@ -119,7 +119,7 @@ def show_plan(plan: "LaunchPlan", *, err: bool = False) -> None:
 def surroundings(uri: str, environment: "Environment", bucket_region: str | None) -> "Surroundings":
     """Where it happens, with names that stand for what is not set. Raises UsageError for an image without digest."""
     from infra.compute import OVERRIDE, endpoint
-    from infra.launching import Surroundings, check_image
+    from infra.launch.planning import Surroundings, check_image
     from infra.machines import machines
     from job.settings import load_secrets
 

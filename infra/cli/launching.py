@@ -10,18 +10,18 @@ from infra.cli.confirm import confirm
 from infra.cli.follow import follow
 from infra.cli.launch import project_of, show_plan, surroundings
 from infra.cli.output import print_json
-from infra.clouds import explained, open_cloud
-from infra.first_vm import FirstVm
-from infra.launch_words import plan_data
-from infra.launching import Asked, LaunchPlan, make_plan
+from infra.cloud.access import explained, open_cloud
+from infra.launch.first_vm import FirstVm
+from infra.launch.planning import Asked, LaunchPlan, make_plan
+from infra.launch.prepare import Prepared, pin_model, prepare, prepared_of
+from infra.launch.starting import begin, claim_vm, go_on, refuse_busy, refuse_taken
+from infra.launch.words import plan_data
 from infra.machines import find_gpu, machines
 from infra.naming import bucket_of
-from infra.prepare import Prepared, pin_model, prepare, prepared_of
-from infra.starting import begin, claim_vm, go_on, refuse_busy, refuse_taken
+from infra.watch.process import go_on as watch_on
+from infra.watch.process import watch_runs
+from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
 from infra.watchdog import Watchdog
-from infra.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
-from infra.watching import go_on as watch_on
-from infra.watching import watch_runs
 from job.errors import ExitCode, NeedsPerson
 from job.run.claims import read_claims
 from job.run.head import Status, read_head

@@ -17,7 +17,7 @@ from infra.cli.runs import open_run
 from job.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from infra.log_lines import LogLine
+    from infra.reading.log_lines import LogLine
     from job.storage import Bucket
 
 app = typer.Typer(add_completion=False)
@@ -79,8 +79,8 @@ class _Source:
     """One attempt's lines, as they come."""
 
     def __init__(self, bucket: "Bucket", attempt: int) -> None:
-        from infra.log_lines import CONSOLE, LOGS, LogJoin
-        from infra.tail import AttemptTail
+        from infra.reading.log_lines import CONSOLE, LOGS, LogJoin
+        from infra.reading.tail import AttemptTail
 
         self.attempt = attempt
         self._join = LogJoin(attempt)

@@ -22,7 +22,7 @@ def ls(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """All runs of a bucket: what each one does, how far it is, what it has cost. Only reads."""
-    from infra.runs import runs_of
+    from infra.reading.runs import runs_of
     from job.settings import load_environment
     from job.views.overview import read_overview, table
 

@@ -23,8 +23,8 @@ def preempt(
     Recorded in the run first, so that nobody takes it for the platform's own doing.
     """
     from infra.cli.confirm import confirm
-    from infra.cloud_types import VmStatus
-    from infra.clouds import explained, open_cloud, who_asks
+    from infra.cloud.access import explained, open_cloud, who_asks
+    from infra.cloud.types import VmStatus
     from infra.control import drill_target, drilled, refuse_finished
     from job.errors import UsageError
     from job.run.claims import read_claims, update_claims

@@ -43,9 +43,9 @@ def resume(
     of processes goes on by `baton train`.
     """
     from infra.cli.confirm import confirm
-    from infra.clouds import who_asks
+    from infra.cloud.access import who_asks
     from infra.control import Changes, refuse_finished, refuse_spent, revised, wanted_again
-    from infra.launching import Asked, check_places
+    from infra.launch.planning import Asked, check_places
     from job.run.claims import read_claims, update_claims
     from job.run.head import read_head
     from job.run.revise import this_commit

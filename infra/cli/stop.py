@@ -30,7 +30,7 @@ def stop(
 
     An attempt hears of it with its next heartbeat (10 s), and its VM powers off; `baton down` deletes VMs at once.
     """
-    from infra.clouds import who_asks
+    from infra.cloud.access import who_asks
     from infra.control import refuse_finished, stopped
     from job.run.claims import update_claims
     from job.run.head import read_head

@@ -36,8 +36,8 @@ def run_(
 
     With runs named it ends when they are finished, stopped or failed and nothing of them is left.
     """
-    from infra.runs import runs_of
-    from infra.watching import go_on, until_signalled, watch_bucket, watch_runs
+    from infra.reading.runs import runs_of
+    from infra.watch.process import go_on, until_signalled, watch_bucket, watch_runs
     from job.run.uri import run_uri
 
     environment = load_environment()
@@ -73,7 +73,7 @@ def up(
     """Creates the bucket's watchdog VM: small, standard, no GPU. One that is there already is left as it is."""
     from infra.cli.confirm import confirm
     from infra.machines import machines
-    from infra.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
+    from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
 
     environment = load_environment()
     uri, project = _bucket(bucket, environment), _project(project, environment)
@@ -101,8 +101,8 @@ def up(
 def down(bucket: Bucket = None, project: Project = None, yes: Yes = False, as_json: AsJson = False) -> None:
     """Deletes the bucket's watchdog VM. Its runs go on; nobody recreates their VMs then."""
     from infra.cli.confirm import confirm
-    from infra.clouds import explained, open_cloud
-    from infra.watchdog_vm import find_watchdog
+    from infra.cloud.access import explained, open_cloud
+    from infra.watch.watchdog_vm import find_watchdog
 
     environment = load_environment()
     uri, project = _bucket(bucket, environment), _project(project, environment)
@@ -125,8 +125,8 @@ def down(bucket: Bucket = None, project: Project = None, yes: Yes = False, as_js
 @app.command()
 def status(bucket: Bucket = None, project: Project = None, as_json: AsJson = False) -> None:
     """Whether the bucket's watchdog VM is there, and when somebody last looked after each of its runs."""
-    from infra.runs import runs_of
-    from infra.watchdog_vm import find_watchdog
+    from infra.reading.runs import runs_of
+    from infra.watch.watchdog_vm import find_watchdog
     from job.run.looked import read_looked
     from job.storage import open_bucket
     from job.views.progress import seconds

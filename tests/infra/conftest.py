@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from fake_cloud import FakeCloud
 
-import infra.clouds
+import infra.cloud.access
 from infra.localcloud.storage.process import BUCKET, StorageProcess, serve
 from job.storage import Bucket, open_bucket
 
@@ -31,5 +31,5 @@ def run_bucket(storage: StorageProcess, request: pytest.FixtureRequest, monkeypa
 def cloud(monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
     """The cloud that every command asks."""
     fake = FakeCloud()
-    monkeypatch.setattr(infra.clouds, "open_cloud", lambda project: fake)
+    monkeypatch.setattr(infra.cloud.access, "open_cloud", lambda project: fake)
     return fake

@@ -2,7 +2,7 @@
 
 from fake_cloud import FakeCloud
 
-from infra.cloud_types import CloudError, Operation, OperationKind, Trouble, Vm, VmOrder, VmStatus
+from infra.cloud.types import CloudError, Operation, OperationKind, Trouble, Vm, VmOrder, VmStatus
 
 
 class CreatingCloud(FakeCloud):

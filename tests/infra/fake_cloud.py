@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from infra.cloud_types import CloudError, Disk, Operation, Trouble, TroubleKind, Vm, VmList, VmOrder, VmStatus
+from infra.cloud.types import CloudError, Disk, Operation, Trouble, TroubleKind, Vm, VmList, VmOrder, VmStatus
 from infra.naming import run_labels, vm_name
 
 BEGAN_S = 1_790_000_000.0

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from infra.cloud_types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
+from infra.cloud.types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
 from infra.naming import request_id, run_labels, vm_name
-from infra.observed import Dated, Observed, Policy, Wanted
 from infra.plan import Offer
+from infra.watch.observed import Dated, Observed, Policy, Wanted
 from job.run.claims import Claim, Claims, SeenEnd
 from job.run.exit import ContainerExit
 from job.run.head import CheckpointRef, Head, Status, Waiting

@@ -9,7 +9,7 @@ from google.auth.compute_engine import Credentials as MachineCredentials
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
 
-from infra.cloud_types import CloudError, OperationKind, TroubleKind, VmOrder, VmStatus
+from infra.cloud.types import CloudError, OperationKind, TroubleKind, VmOrder, VmStatus
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine, endpoint, find_credentials
 from infra.naming import request_id, run_labels, vm_name
 from job.errors import UsageError

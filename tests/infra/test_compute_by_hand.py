@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.cloud_types import CloudError, Disk, TroubleKind
+from infra.cloud.types import CloudError, Disk, TroubleKind
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine
 from tests.infra.compute_server import ComputeServer, compute_server
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from infra.cloud_types import VmOrder
+from infra.cloud.types import VmOrder
+from infra.cloud.vm_request import insert_request
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine
-from infra.launch_words import is_file
-from infra.launching import Asked, LaunchPlan, Surroundings, first_order, make_plan
+from infra.launch.planning import Asked, LaunchPlan, Surroundings, first_order, make_plan
+from infra.launch.prepare import Prepared
+from infra.launch.words import is_file
 from infra.machines import machines
-from infra.prepare import Prepared
-from infra.vm_request import insert_request
 from job.errors import UsageError
 from job.settings import Settings
 from tests.infra.compute_server import ComputeServer, compute_server

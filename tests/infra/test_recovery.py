@@ -22,11 +22,11 @@ from seen import (
 )
 from seen import end as an_end
 
-from infra.cloud_types import TroubleKind, VmStatus
+from infra.cloud.types import TroubleKind, VmStatus
 from infra.naming import request_id, vm_name
-from infra.observed import Observed, Unknown, Wanted
 from infra.recovery import Ask, Plan, decide
-from infra.spending import hourly_usd, left_usd, longest_run_s
+from infra.watch.observed import Observed, Unknown, Wanted
+from infra.watch.spending import hourly_usd, left_usd, longest_run_s
 from job.run.claims import Claim, Claims, SeenEnd
 from job.run.head import Status
 

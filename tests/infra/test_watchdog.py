@@ -13,7 +13,7 @@ from creating_cloud import CreatingCloud
 from fake_cloud import NO_CLOUD
 from seen import MACHINE, claim
 
-from infra.cloud_types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
+from infra.cloud.types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
 from infra.naming import OF_BUCKET, hash8, run_labels, vm_name
 from infra.watchdog import FINAL_S, LOOK_S, PLAN_S, Watchdog
 from job.errors import Transient
@@ -90,7 +90,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with mock.patch("infra.orders.boot_attributes", return_value={}):
+    with mock.patch("infra.watch.orders.boot_attributes", return_value={}):
         yield World(tmp_path)
 
 

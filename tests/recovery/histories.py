@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import infra.watchdog
-from infra.cloud_types import OperationKind
+from infra.cloud.types import OperationKind
 from infra.naming import request_id, vm_name
-from infra.observed import Policy
 from infra.plan import offers
+from infra.watch.observed import Policy
 from infra.watchdog import Watchdog
 from job.run.claims import Claim, Claims
 from job.run.head import Status, Waiting
@@ -447,6 +447,6 @@ def sequentially() -> Iterator[None]:
     with (
         mock.patch.object(infra.watchdog, "in_parallel", in_turn),
         mock.patch("tenacity.nap.time.sleep"),
-        mock.patch("infra.orders.boot_attributes", return_value={}),  # what it boots is not looked at here
+        mock.patch("infra.watch.orders.boot_attributes", return_value={}),  # what it boots is not looked at here
     ):
         yield

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from infra.cloud_types import CloudError, Operation, OperationKind, Trouble, TroubleKind, Vm, VmList, VmOrder
+from infra.cloud.types import CloudError, Operation, OperationKind, Trouble, TroubleKind, Vm, VmList, VmOrder
 from job.errors import Transient
 from job.storage import Data, NotFound, ObjectInfo, PreconditionFailed
 from job.storage.chunks import chunks

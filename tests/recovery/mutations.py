@@ -25,8 +25,8 @@ import pytest
 from job.run.claims import How
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = ("ends", "placing", "spending", "recovery")
-TESTS = ("tests/infra/test_recovery.py", "tests/infra/test_ends.py", "tests/infra/test_placing.py")
+FILES = ("watch/ends", "watch/placing", "watch/spending", "recovery")
+TESTS = ("tests/infra/test_recovery.py", "tests/infra/watch/test_ends.py", "tests/infra/watch/test_placing.py")
 HISTORIES = 60
 PATIENCE_S = 240.0
 AT_ONCE = 2
@@ -187,7 +187,7 @@ def try_one(mutation: Mutation) -> None:
 def is_noticed(mutation: Mutation) -> bool:
     """Whether anything notices. No module that decides may have been imported before."""
     path = str(ROOT / "infra" / f"{mutation.file}.py")
-    sys.meta_path.insert(0, _Finder(f"infra.{mutation.file}", mutated(mutation), path))
+    sys.meta_path.insert(0, _Finder(f"infra.{mutation.file.replace('/', '.')}", mutated(mutation), path))
     os.chdir(ROOT)
     if pytest.main(["-q", "-x", "-p", "no:cacheprovider", *TESTS]) != 0:
         return True

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from infra.cloud_types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmOrder, VmStatus
+from infra.cloud.types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmOrder, VmStatus
 from infra.naming import region_of
 from job.run.claims import Claim, Claims
 from job.run.exit import ContainerExit

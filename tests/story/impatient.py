@@ -1,13 +1,13 @@
 """A watchdog of a story: the real one, in a process of its own, for whom seconds are minutes.
 
-python -m tests.story.impatient URI [NAME=SECONDS...]    (names of infra.observed.Policy)
+python -m tests.story.impatient URI [NAME=SECONDS...]    (names of infra.watch.observed.Policy)
 """
 
 import sys
 from collections.abc import Sequence
 
-from infra.observed import Policy
-from infra.watching import go_on, until_signalled, watch_runs
+from infra.watch.observed import Policy
+from infra.watch.process import go_on, until_signalled, watch_runs
 
 LOOK_S = 0.3
 MINUTE_S = 2.0

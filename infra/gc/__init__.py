@@ -1,0 +1,1 @@
+"""What is left over, and deleting it."""

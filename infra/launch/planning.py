@@ -1,0 +1,242 @@
+"""What a launch would do, decided before anything is done: where, for how much, with whose data sent where. Pure."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from infra.cloud.types import VmOrder
+from infra.launch.estimate import Estimate, estimate, gpu_gb, host_gb
+from infra.launch.prepare import MOST_SLOTS, Prepared, check_gpu, fitting_machines, on_machine
+from infra.machines import Gpu, find_gpu, gpu_key, machines
+from infra.naming import bucket_of, request_id, vm_name, watchdog_name
+from infra.plan import Offer, offers
+from infra.watch.observed import Policy
+from infra.watch.orders import PINNED, attempt_order
+from infra.watch.spending import hourly_usd, longest_run_s
+from job.errors import UsageError
+from job.run.claims import Claim, Claims
+from job.run.model_source import TINY
+from job.run.spec import Machine
+from job.settings import Settings
+
+NOTICE_S = 120  # the longest that the platform gives
+CAP_FACTOR = 2  # times the estimate
+HUB = "huggingface.co"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of the VMs."""
+
+    gpu: str
+    spot: bool
+    zones: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    cap_usd: float | None = None
+    watch_here: bool = False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where all of it happens, by the environment."""
+
+    uri: str
+    """Of the run."""
+    project: str
+    image: str
+    boot_image: str
+    service_account: str
+    bucket_region: str | None
+    """None: not known, for want of network."""
+    endpoints: tuple[str, ...]
+    """Of Compute Engine and Cloud Storage."""
+    sends_hub_token: bool = False
+
+    def booting(self, boot_image: str) -> "Surroundings":
+        """The same, with that boot image."""
+        return replace(self, boot_image=boot_image)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Somebody who receives data."""
+
+    name: str
+    what: str
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """All that is shown before the question, and done after it."""
+
+    uri: str
+    settings: Settings
+    machine: Machine
+    gpu: Gpu
+    offers: tuple[Offer, ...]
+    estimate: Estimate | None
+    """None: the model's size is not known."""
+    needs_gb: tuple[float, float] | None
+    """Of the GPU's memory: at least, about."""
+    watcher: str
+    hosts: tuple[Host, ...]
+    notes: tuple[str, ...]
+
+
+def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchPlan:
+    """The plan. Raises UsageError for what cannot be: GPU, place, price."""
+    bucket = bucket_of(around.uri)
+    gpu, name = find_gpu(asked.gpu), gpu_key(asked.gpu)
+    parameters, settings = prepared.parameters, prepared.settings
+    needs = None if parameters is None else gpu_gb(settings, parameters)
+    check_gpu(name, gpu, settings, needs_gb=0.0 if needs is None else needs[0], spot=asked.spot)
+    slots = settings.checkpoint.slots or (MOST_SLOTS if settings.lora.enabled else 2)
+    fitting = fitting_machines(gpu, 0.0 if parameters is None else host_gb(settings, parameters, slots))
+    types = () if fitting == gpu.single else tuple(machine.type for machine in fitting)
+    disk_gb = machines().boot_disk_gb + 10 * round((parameters or 0.0) * 6e-10)  # the weights, twice while they come
+    check_places(name, asked)
+    found = offers(
+        name,
+        asked.spot,
+        asked.zones,
+        asked.regions,
+        around.bucket_region,
+        machine_types=types,
+        boot_disk_gb=disk_gb,
+    )
+    if not found:
+        raise UsageError(
+            f"no price is known for {gpu.title} {'spot' if asked.spot else 'on demand'} in "
+            f"{', '.join(asked.zones + asked.regions) or 'any zone'}.",
+            fix="Name another --zone or --region, or " + ("leave --spot out." if asked.spot else "add --spot."),
+        )
+    notice_s = NOTICE_S if asked.spot else 0
+    best = found[0]
+    cost = None
+    if parameters is not None and prepared.steps is not None:
+        cost = estimate(settings, gpu, parameters, prepared.steps, best.usd_per_hour, spot=asked.spot)
+    if cost is None and asked.cap_usd is None:
+        raise UsageError(
+            f"what training {settings.model.name} costs cannot be estimated: "
+            + ("its name does not tell its size." if parameters is None else "train.max_steps is not set."),
+            fix="Say what the run's VMs may cost together: --cap-usd 20",
+        )
+    cap_usd = asked.cap_usd if asked.cap_usd is not None else round(CAP_FACTOR * (cost.usd if cost else 0.0), 2)
+    machine = Machine(
+        gpu=name,
+        project=around.project,
+        spot=asked.spot,
+        zones=asked.zones,
+        regions=asked.regions,
+        bucket_region=around.bucket_region,
+        image=around.image,
+        boot_image=around.boot_image,
+        boot_disk_gb=disk_gb,
+        service_account=around.service_account,
+        notice_s=notice_s,
+        cap_usd=max(cap_usd, 0.01),
+    )
+    return LaunchPlan(
+        uri=around.uri,
+        settings=on_machine(prepared, usd_per_hour=best.usd_per_hour, notice_s=notice_s),
+        machine=machine,
+        gpu=gpu,
+        offers=found,
+        estimate=cost,
+        needs_gb=needs,
+        watcher=_watcher(asked, bucket),
+        hosts=_hosts(prepared, around),
+        notes=_notes(prepared, around, asked, needs),
+    )
+
+
+def first_order(plan: LaunchPlan) -> VmOrder:
+    """The VM that is asked for first, in a run that nobody has begun."""
+    claim = next_claim(plan, Claims(), 0.0)
+    claims = Claims(attempts=(claim,))
+    return attempt_order(plan.uri, plan.machine, claim, longest_run_s(plan.machine, claims, claim, Policy()))
+
+
+def next_claim(plan: LaunchPlan, claims: Claims, now_s: float) -> Claim:
+    """The right to the VM of the best offer, under the next number."""
+    number = 1 if claims.newest is None else claims.newest.number + 1
+    offer = plan.offers[0]
+    return Claim(
+        number=number,
+        kind="vm",
+        claimed_at_s=now_s,
+        zone=offer.zone,
+        vm=vm_name(plan.uri, number),
+        request_id=request_id(plan.uri, number),
+        machine_type=offer.machine_type,
+        spot=offer.spot,
+        usd_per_hour=hourly_usd(offer, Policy()),
+    )
+
+
+def run_name(recipe: Path, now_s: float) -> str:
+    """The name of a run that nobody named."""
+    return f"{recipe.stem}-{datetime.fromtimestamp(now_s, UTC):%Y%m%d-%H%M%S}"
+
+
+def check_places(gpu: str, asked: Asked) -> None:
+    """Refuses zones and regions that do not have that GPU. Raises UsageError."""
+    everywhere = offers(gpu, True) + offers(gpu, False)
+    zones, regions = {offer.zone for offer in everywhere}, {offer.region for offer in everywhere}
+    for option, given, known in (("--zone", asked.zones, zones), ("--region", asked.regions, regions)):
+        for one in given:
+            if one not in known:
+                raise UsageError(
+                    f"{option} {one}: as far as is known, {machines().gpu[gpu].title} is not rented there.",
+                    fix=f"It is in {', '.join(sorted(known))}.",
+                )
+
+
+def check_image(image: str) -> None:
+    """Refuses a container that is not pinned. Raises UsageError."""
+    if not PINNED.fullmatch(image):
+        raise UsageError(
+            f"BATON_IMAGE is {image!r}: the container has to be named by its digest.",
+            fix="Set BATON_IMAGE=HOST/PROJECT/REPO/NAME@sha256:...",
+        )
+
+
+def _watcher(asked: Asked, bucket: str) -> str:
+    if asked.watch_here:
+        return "this process, as long as it runs"
+    small = machines().watchdog
+    price = f"{small.machine_type}, about ${small.usd_per_hour:.3f}/h for all runs of the bucket together"
+    return f"the bucket's watchdog VM {watchdog_name(bucket)} ({price}), started when it is not there"
+
+
+def _hosts(prepared: Prepared, around: Surroundings) -> tuple[Host, ...]:
+    compute, storage = (urlsplit(endpoint).netloc for endpoint in around.endpoints)
+    files = ", ".join(str(path) for path in prepared.files.values())
+    hosts = [
+        Host(compute, "the VMs asked for: names, labels, the run's URI"),
+        Host(storage, f"the run: recipe, {files}, checkpoints, logs, samples, result"),
+        Host(around.image.partition("/")[0], "which container is pulled, by the VM"),
+    ]
+    if prepared.settings.model.name != TINY:
+        token = ", with HF_TOKEN from here" if around.sends_hub_token else ""
+        hosts.append(Host(HUB, f"which model is loaded, by this machine and the VM{token}"))
+    return tuple(hosts)
+
+
+def _notes(
+    prepared: Prepared, around: Surroundings, asked: Asked, needs: tuple[float, float] | None
+) -> tuple[str, ...]:
+    gpu, settings = find_gpu(asked.gpu), prepared.settings
+    notes = []
+    if needs is None:
+        notes.append(f"whether {settings.model.name} fits is not known: its name does not tell its size.")
+    elif needs[1] > gpu.memory_gb:
+        notes.append(f"it may run out of memory: about {needs[1]:.0f} GB are needed, the GPU has {gpu.memory_gb}.")
+    if not gpu.bf16 and settings.model.dtype == "auto" and settings.model.name != TINY:
+        notes.append(f"a {gpu.title} computes no bfloat16, in which most models are saved: see model.dtype.")
+    if around.bucket_region is None:
+        notes.append("the bucket's region is not known without network; its own region would come first.")
+    if around.sends_hub_token:
+        notes.append("HF_TOKEN stays here: a VM cannot load a private or gated model.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""A run read from outside, while it goes on and afterwards."""

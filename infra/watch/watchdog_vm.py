@@ -1,0 +1,85 @@
+"""The bucket's watchdog VM: small, standard, no GPU; it runs `baton watchdog run --all` in the project's image."""
+
+import time
+import uuid
+from collections.abc import Sequence
+
+import infra.cloud.access
+from infra.cloud.access import explained, explanation
+from infra.cloud.types import CloudError, Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
+from infra.naming import region_of, watchdog_labels, watchdog_name
+from infra.plan import offers
+from infra.watch.orders import watchdog_order
+from job.errors import Transient
+from job.storage import open_bucket
+
+LOOK_EVERY_S = 1.0
+PATIENCE_S = 300.0
+ANYWHERE = "us-central1"
+ELSEWHERE = (TroubleKind.STOCKOUT, TroubleKind.UNSUPPORTED)
+"""Refusals that the next zone helps against."""
+
+
+def find_watchdog(bucket_uri: str, project: str) -> Vm | None:
+    """The watchdog VM of a bucket, None where there is none. Raises BatonError."""
+    with explained(project, "looking for the watchdog"):
+        found = infra.cloud.access.open_cloud(project).list_vms(watchdog_labels(bucket_uri))
+    name = watchdog_name(bucket_uri)
+    return next((vm for vm in found.vms if vm.name == name and vm.status is not VmStatus.STOPPING), None)
+
+
+def watchdog_zones(bucket_uri: str) -> tuple[str, ...]:
+    """The zones of the bucket's region, where that is told; then those of another."""
+    location = (open_bucket(f"{bucket_uri}/runs").location() or "").lower()
+    known = sorted({offer.zone for spot in (True, False) for gpu in ("l4", "t4") for offer in offers(gpu, spot)})
+    here = tuple(zone for zone in known if region_of(zone) == location)
+    anywhere = tuple(zone for zone in known if region_of(zone) == ANYWHERE and zone not in here)
+    return here + anywhere
+
+
+def create_watchdog(bucket_uri: str, project: str, zones: Sequence[str], *, image: str, service_account: str) -> Vm:
+    """Asks for it, in the first of these zones that has room, and waits until the cloud shows it running. Raises
+    BatonError; two at once make one.
+    """
+    refused: Trouble | None = None
+    for zone in zones:
+        made = _create(bucket_uri.rstrip("/"), project, zone, image, service_account)
+        if isinstance(made, Vm):
+            return made
+        refused = made
+    assert refused is not None, "no zone was named"
+    raise explanation(refused, project, f"creating {watchdog_name(bucket_uri)} in {', '.join(zones)}")
+
+
+def _create(bucket: str, project: str, zone: str, image: str, service_account: str) -> Vm | Trouble:
+    """The VM that runs in this zone, or that there is none to be had. Raises BatonError."""
+    order = watchdog_order(
+        bucket, project, zone, image=image, service_account=service_account, request_id=str(uuid.uuid4())
+    )
+    cloud = infra.cloud.access.open_cloud(project)
+    doing = f"creating {order.name} in {zone}"
+    with explained(project, doing):
+        trouble = cloud.insert(order).trouble
+    until_s = time.monotonic() + PATIENCE_S
+    while trouble is None:
+        try:
+            vm = cloud.get_vm(zone, order.name)
+            if vm is not None and vm.status is VmStatus.RUNNING:
+                return vm
+            if vm is None:
+                trouble = _refusal(cloud.operations(zone, order.name))
+        except CloudError as error:
+            if error.trouble.kind is not TroubleKind.UNAVAILABLE:
+                trouble = error.trouble
+        if time.monotonic() > until_s:
+            raise Transient(f"{order.name} does not run yet.", fix="Look again: baton watchdog status")
+        time.sleep(LOOK_EVERY_S)
+    if trouble.kind in ELSEWHERE:
+        return trouble
+    raise explanation(trouble, project, doing)
+
+
+def _refusal(operations: tuple[Operation, ...]) -> Trouble | None:
+    """What the insert ended with."""
+    inserts = [op for op in operations if op.kind is OperationKind.INSERT]
+    return inserts[-1].trouble if inserts else None
