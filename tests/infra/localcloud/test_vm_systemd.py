@@ -43,6 +43,7 @@ case "$what $1" in
     "docker run")
         read -r code < ends && sed -i 1d ends
         if [[ $code != stays ]]; then exit "$code"; fi
+        trap '' TERM # docker's client hands it on and does not end of it: `docker stop` may return before this has
         trap 'rm running; exit 75' USR1
         echo $$ > running
         while true; do sleep 0.01; done
