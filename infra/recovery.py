@@ -14,14 +14,12 @@ from dataclasses import dataclass, field, replace
 from infra.cloud.types import Vm, VmStatus
 from infra.naming import request_id, vm_name
 from infra.plan import Offer
-from infra.watch.ends import Found, end_of, judge, refusal
+from infra.watch.ends import Found, end_of, judge
 from infra.watch.observed import Blocked, Observed, Policy, Unknown, Wanted
 from infra.watch.placing import failures_in_a_row, on_demand_due, place
 from infra.watch.spending import hourly_usd, left_usd, longest_run_s
 from job.run.claims import Claim, Claims, Want
 from job.run.head import Status
-
-__all__ = ["Ask", "Delete", "Plan", "Stop", "decide", "refusal"]
 
 LEFT_AT_ONCE = frozenset({"hung", "boot failure"})
 """Ends after which nothing is waited for: the VM would not go by itself."""

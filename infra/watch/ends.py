@@ -2,28 +2,15 @@
 
 from dataclasses import dataclass
 
-from infra.cloud.types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
+from infra.cloud.types import Operation, OperationKind, Trouble, Vm, VmStatus
 from infra.watch.observed import Damaged, Dated, Observed, Policy, Unknown
+from infra.watch.refusals import MOST_WORDS, refusal
 from job.errors import ExitCode
 from job.run.claims import Claim, How, SeenEnd
 from job.run.exit import ContainerExit
 from job.run.head import Status
 
-MOST_WORDS = 200
 _ALIVE = (VmStatus.STARTING, VmStatus.RUNNING)
-_REFUSALS: dict[TroubleKind, How] = {
-    TroubleKind.STOCKOUT: "stockout",
-    TroubleKind.UNSUPPORTED: "stockout",
-    TroubleKind.QUOTA: "quota",
-    TroubleKind.QUOTA_EVERYWHERE: "quota",
-    TroubleKind.RATE_LIMIT: "rate limit",
-    TroubleKind.PREEMPTED: "preempted",
-    TroubleKind.INVALID: "refused",
-    TroubleKind.TAKEN: "never created",
-}
-"""Of an insert. What is not here is asked for again: nothing is known, or it passes."""
-NOT_HERE = "no such machine there"
-EVERYWHERE = "of the whole project"
 _BY_CODE: dict[int, How] = {
     ExitCode.USAGE: "refused",
     ExitCode.NEEDS_PERSON: "refused",
@@ -68,21 +55,6 @@ def judge(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Foun
     if vm.status is VmStatus.RUNNING:
         return _running(claim, seen, vm, policy)
     return _going(claim, seen, vm, policy, wanted=wanted)
-
-
-def refusal(claim: Claim, trouble: Trouble, now_s: float, durable_step: int | None) -> SeenEnd | None:
-    """How a claim ends whose insert was answered so; None: ask again later."""
-    how = _REFUSALS.get(trouble.kind)
-    if how is None:
-        return None
-    words = f"{trouble.code}: {trouble.message}"
-    if trouble.kind is TroubleKind.UNSUPPORTED:
-        words = f"{NOT_HERE} ({words})"
-    if how == "quota":
-        where = EVERYWHERE if trouble.kind is TroubleKind.QUOTA_EVERYWHERE else f"in {trouble.region or claim.zone}"
-        limit = "" if trouble.limit is None else f", limit {trouble.limit:g}"
-        words = f"{trouble.metric or 'quota'} {where}{limit} ({words})"
-    return SeenEnd(how=how, at_s=now_s, detail=words[:MOST_WORDS], durable_step=durable_step)
 
 
 def durable_step(seen: Observed) -> int | None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from infra.naming import region_of
 from infra.plan import Offer
-from infra.watch.ends import EVERYWHERE, NOT_HERE
 from infra.watch.observed import Blocked, Observed, Policy, Wanted
+from infra.watch.refusals import EVERYWHERE, NOT_HERE
 from job.run.claims import Claim, SeenEnd
 from job.run.head import Status
 

@@ -15,7 +15,9 @@ from seen import MACHINE, claim
 
 from infra.cloud.types import Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
 from infra.naming import OF_BUCKET, hash8, run_labels, vm_name
-from infra.watchdog import FINAL_S, LOOK_S, PLAN_S, Watchdog
+from infra.watch.acting import PLAN_S
+from infra.watch.watched import FINAL_S, LOOK_S
+from infra.watchdog import Watchdog
 from job.errors import Transient
 from job.run.claims import Claim, Claims, read_claims, update_claims
 from job.run.head import Head, Status

@@ -25,7 +25,7 @@ import pytest
 from job.run.claims import How
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = ("watch/ends", "watch/placing", "watch/spending", "recovery")
+FILES = ("watch/ends", "watch/refusals", "watch/placing", "watch/spending", "recovery")
 TESTS = ("tests/infra/test_recovery.py", "tests/infra/watch/test_ends.py", "tests/infra/watch/test_placing.py")
 HISTORIES = 60
 PATIENCE_S = 240.0

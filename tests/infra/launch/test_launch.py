@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import infra.cli.launching
-import infra.watchdog
+import infra.watch.watched
 from infra.cli.run import run
 from infra.cloud.types import VmStatus
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine
@@ -93,8 +93,8 @@ def place(
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(infra.cli.launching, "INTERVAL_S", 0.05)
-    monkeypatch.setattr(infra.watchdog, "LOOK_S", 0.2)
-    monkeypatch.setattr(infra.watchdog, "FINAL_S", 0.2)
+    monkeypatch.setattr(infra.watch.watched, "LOOK_S", 0.2)
+    monkeypatch.setattr(infra.watch.watched, "FINAL_S", 0.2)
     storage.clear()
     machines = FakeMachines()
     with start(tmp_path / "cloud", machines, project="p", timings=Timings().scaled(100)) as compute:

@@ -20,8 +20,9 @@ from seen import (
 from seen import end as an_end
 
 from infra.cloud.types import OperationKind, Trouble, TroubleKind, VmStatus
-from infra.watch.ends import EVERYWHERE, NOT_HERE, Found, durable_step, judge, ran_from_s, refusal
+from infra.watch.ends import Found, durable_step, judge, ran_from_s
 from infra.watch.observed import Damaged, Observed, Unknown
+from infra.watch.refusals import EVERYWHERE, NOT_HERE, refusal
 from job.run.claims import SeenEnd
 from job.run.head import Status
 

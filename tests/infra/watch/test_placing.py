@@ -7,9 +7,9 @@ import pytest
 from seen import NOW_S, ON_DEMAND, POLICY, SPOT, ZONE, claim, head, offer, seen, wanted
 from seen import end as an_end
 
-from infra.watch.ends import EVERYWHERE, NOT_HERE
 from infra.watch.observed import Observed
 from infra.watch.placing import Place, failures_in_a_row, last_vm_s, needed_s, not_before_s, on_demand_due, place
+from infra.watch.refusals import EVERYWHERE, NOT_HERE
 from job.run.claims import Claim, SeenEnd
 from job.run.head import Status
 
