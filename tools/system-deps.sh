@@ -6,6 +6,7 @@ set -euo pipefail
 declare -A package_of=(
     [mount]=mount
     [chromium]=chromium
+    [docker-registry]=docker-registry
     [shellcheck]=shellcheck
     [systemd-analyze]=systemd
     [umount]=mount

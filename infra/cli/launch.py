@@ -12,6 +12,7 @@ from job.errors import UsageError
 
 if TYPE_CHECKING:
     from infra.launch.planning import Asked, LaunchPlan, Surroundings
+    from infra.registry.images import Container
     from job.settings import Environment
 
 app = typer.Typer(add_completion=False)
@@ -89,7 +90,7 @@ def _dry_run(
     if recipe is None:
         raise UsageError(f"what {uri} is made of is in the bucket.", fix="Name the recipe; or leave out --dry-run.")
     prepared = prepare(recipe, overrides)
-    around = surroundings(uri, environment, bucket_region=None)
+    around = surroundings(uri, environment, unresolved(environment.image), bucket_region=None)
     plan = make_plan(asked, prepared, around)
     order = first_order(plan)
     request, at = insert_request(order, around.project), endpoint(os.environ.get(OVERRIDE, ""))
@@ -116,21 +117,38 @@ def show_plan(plan: "LaunchPlan", *, err: bool = False) -> None:
     print_table(offers_table(plan.offers), err=err)
 
 
-def surroundings(uri: str, environment: "Environment", bucket_region: str | None) -> "Surroundings":
-    """Where it happens, with names that stand for what is not set. Raises UsageError for an image without digest."""
+def unresolved(image: str | None) -> "Container":
+    """The container of a plan that asks no registry: a tag, and none at all, has a digest that stands for it. Raises
+    UsageError for what is no name of one."""
+    from infra.registry.images import SOURCE, Container
+    from infra.registry.reference import parse_reference
+
+    if image is None:
+        return Container(UNSET_IMAGE, "")
+    reference = parse_reference(image, SOURCE)
+    if reference.digest is not None:
+        return Container(reference.pinned(reference.digest), "as given; not looked up in a dry run")
+    return Container(
+        reference.pinned(f"sha256:{'0' * 64}"), f"stands for {reference}, which a launch resolves and wants attested"
+    )
+
+
+def surroundings(
+    uri: str, environment: "Environment", container: "Container", bucket_region: str | None
+) -> "Surroundings":
+    """Where it happens, with names that stand for what is not set."""
     from infra.compute import OVERRIDE, endpoint
-    from infra.launch.planning import Surroundings, check_image
+    from infra.launch.planning import Surroundings
     from infra.machines import machines
     from job.settings import load_secrets
 
     project = project_of(environment) or "PROJECT"
-    image = environment.image or UNSET_IMAGE
-    check_image(image)
     storage = os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
     return Surroundings(
         uri=uri,
         project=project,
-        image=image,
+        image=container.image,
+        image_known=container.known,
         boot_image=environment.boot_image or machines().boot_image,
         service_account=environment.service_account or f"baton-vm@{project}.iam.gserviceaccount.com",
         bucket_region=bucket_region,

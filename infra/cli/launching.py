@@ -18,11 +18,13 @@ from infra.launch.starting import begin, claim_vm, go_on, refuse_busy, refuse_ta
 from infra.launch.words import plan_data
 from infra.machines import find_gpu, machines
 from infra.naming import bucket_of
+from infra.registry.images import SOURCE, Container, pin_image
+from infra.registry.reference import parse_reference
 from infra.watch.process import go_on as watch_on
 from infra.watch.process import watch_runs
 from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
 from infra.watchdog import Watchdog
-from job.errors import ExitCode, NeedsPerson
+from job.errors import ExitCode, NeedsPerson, UsageError
 from job.run.claims import read_claims
 from job.run.head import Status, read_head
 from job.run.spec import Spec, SpecModel
@@ -46,7 +48,7 @@ def launch_run(
 ) -> None:
     """Everything but the dry run. `recipe` None: the run exists and goes on."""
     find_gpu(asked.gpu)  # what is wrong in the command line is said before anything is contacted
-    _require(environment)
+    _require(environment, new=recipe is not None)
     prepared = None if recipe is None else prepare(recipe, overrides)
     bucket = open_bucket(uri)
     spec: Spec | None = None
@@ -55,7 +57,8 @@ def launch_run(
         prepared = prepared_of(spec)
     else:
         refuse_taken(bucket)
-    plan = _plan(asked, uri, prepared, environment, bucket)
+    container = _container(uri, spec, environment)
+    plan = _plan(asked, uri, prepared, environment, bucket, container)
     model = spec.model if spec is not None else pin_model(prepared.settings)
     show_plan(plan, err=True)
     confirm(f"Start {uri} for at most ${plan.machine.cap_usd:.2f}?", yes=yes)
@@ -97,9 +100,23 @@ def _is_over(bucket: Bucket) -> bool:
     return read_claims(bucket).want != "run" or (head is not None and head.status is Status.FINISHED)
 
 
-def _plan(asked: Asked, uri: str, prepared: Prepared, environment: Environment, bucket: Bucket) -> LaunchPlan:
+def _container(uri: str, spec: Spec | None, environment: Environment) -> Container:
+    """What the VMs run: a run that has VMs keeps its digest, whatever its tag has come to mean. Raises BatonError."""
+    if spec is None or spec.machine is None:
+        return pin_image(_image(environment), environment)
+    fix = f"Another one, for the attempts to come: baton resume {uri} --image"
+    try:
+        kept = pin_image(spec.machine.image, environment, source="the run's container")
+    except UsageError as error:
+        raise UsageError(error.what, fix=f"{fix} ...") from None
+    return Container(kept.image, f"the run's own, {kept.known}. {fix}")
+
+
+def _plan(
+    asked: Asked, uri: str, prepared: Prepared, environment: Environment, bucket: Bucket, container: Container
+) -> LaunchPlan:
     """With what only the cloud knows: where the bucket is, and which dated image is booted."""
-    around = surroundings(uri, environment, bucket_region=(bucket.location() or "").lower() or None)
+    around = surroundings(uri, environment, container, bucket_region=(bucket.location() or "").lower() or None)
     with explained(around.project, "looking up the boot image"):
         image = open_cloud(around.project).dated_image(environment.boot_image or machines().boot_image)
     return make_plan(asked, prepared, around.booting(image))
@@ -134,14 +151,22 @@ def phase_line(phase: str, seconds: float) -> str:
     return f"  {phase:<12}{seconds:7.1f} s"
 
 
-def _require(environment: Environment) -> None:
-    """Raises NeedsPerson for what a VM cannot do without."""
+def _require(environment: Environment, *, new: bool) -> None:
+    """Raises NeedsPerson for what a VM cannot do without; UsageError for what is no name of a container. `new`: the run
+    has no container of its own yet."""
     if project_of(environment) is None:
         raise NeedsPerson("No project is known: VMs are created in one.", fix="Set BATON_PROJECT=PROJECT.")
+    if new:
+        parse_reference(_image(environment), SOURCE)
+
+
+def _image(environment: Environment) -> str:
     if not environment.image:
         raise NeedsPerson(
-            "No container image is named: VMs run one.", fix="Set BATON_IMAGE=HOST/PROJECT/REPO/NAME@sha256:..."
+            "No container image is named: VMs run one.",
+            fix="Set BATON_IMAGE=HOST/PROJECT/REPO/NAME:TAG, or ...NAME@sha256:...",
         )
+    return environment.image
 
 
 def _say(text: str) -> None:

@@ -18,7 +18,7 @@ def resume(
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="URI of the run, or its name in BATON_BUCKET (else BATON_RUN).")
     ] = None,
-    image: Annotated[str | None, typer.Option(help="Container of the next attempts, by digest.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container of the next attempts, by digest or tag.")] = None,
     cap_usd: Annotated[
         float | None, typer.Option(min=0.01, help="What all VMs of the run may cost together, those before included.")
     ] = None,
@@ -46,12 +46,15 @@ def resume(
     from infra.cloud.access import who_asks
     from infra.control import Changes, refuse_finished, refuse_spent, revised, wanted_again
     from infra.launch.planning import Asked, check_places
+    from infra.registry.images import pin_image
     from job.run.claims import read_claims, update_claims
     from job.run.head import read_head
     from job.run.revise import this_commit
     from job.run.spec import read_spec, write_spec
+    from job.settings import load_environment
     from job.views.status import read_status
     from job.views.status_table import looked_line
+    from job.views.text import printable
 
     bucket = open_run(run)
     found = read_status(bucket)  # refuses what is no run
@@ -61,8 +64,12 @@ def resume(
         raise UsageError(
             f"{bucket.uri} has no spec: nothing says what to train.", fix="`baton train RECIPE` writes one."
         )
+    container = None
+    if image is not None and spec.machine is not None:
+        container = pin_image(image, load_environment(), source="--image")
+        typer.echo(printable(f"{container.image}: {container.known}"), err=True)
     changes = Changes(
-        image=image,
+        image=image if container is None else container.image,
         cap_usd=cap_usd,
         spot=spot,
         on_demand=fall_back,

@@ -63,7 +63,7 @@ def up(
     bucket: Bucket = None,
     project: Project = None,
     zone: Annotated[str | None, typer.Option(help="Where it is to be (default: in the bucket's region).")] = None,
-    image: Annotated[str | None, typer.Option(help="Container, by digest (default BATON_IMAGE).")] = None,
+    image: Annotated[str | None, typer.Option(help="Container, by digest or tag (default BATON_IMAGE).")] = None,
     service_account: Annotated[
         str | None, typer.Option(help="Whose rights it has (default baton-watchdog@PROJECT.iam.gserviceaccount.com).")
     ] = None,
@@ -73,7 +73,9 @@ def up(
     """Creates the bucket's watchdog VM: small, standard, no GPU. One that is there already is left as it is."""
     from infra.cli.confirm import confirm
     from infra.machines import machines
+    from infra.registry.images import SOURCE, pin_image
     from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
+    from job.views.text import printable
 
     environment = load_environment()
     uri, project = _bucket(bucket, environment), _project(project, environment)
@@ -81,7 +83,9 @@ def up(
     if found is None:
         wanted = image or environment.image
         if not wanted:
-            raise UsageError("No image is named.", fix="Give --image, or set BATON_IMAGE, by its digest.")
+            raise UsageError("No image is named.", fix="Give --image, or set BATON_IMAGE.")
+        container = pin_image(wanted, environment, source="--image" if image else SOURCE)
+        typer.echo(printable(f"{container.image}: {container.known}"), err=True)
         where = (zone,) if zone else watchdog_zones(uri)
         small = machines().watchdog
         confirm(
@@ -90,7 +94,7 @@ def up(
             yes=yes,
         )
         account = service_account or f"baton-watchdog@{project}.iam.gserviceaccount.com"
-        found = create_watchdog(uri, project, where, image=wanted, service_account=account)
+        found = create_watchdog(uri, project, where, image=container.image, service_account=account)
     if as_json:
         print_json({"bucket": uri, "vm": found.name, "zone": found.zone, "status": found.status.value})
     else:

@@ -12,7 +12,7 @@ from infra.machines import Gpu, find_gpu, gpu_key, machines
 from infra.naming import bucket_of, request_id, vm_name, watchdog_name
 from infra.plan import Offer, offers
 from infra.watch.observed import Policy
-from infra.watch.orders import PINNED, attempt_order
+from infra.watch.orders import attempt_order
 from infra.watch.spending import hourly_usd, longest_run_s
 from job.errors import UsageError
 from job.run.claims import Claim, Claims
@@ -45,6 +45,7 @@ class Surroundings:
     """Of the run."""
     project: str
     image: str
+    """Container, by its digest."""
     boot_image: str
     service_account: str
     bucket_region: str | None
@@ -52,6 +53,8 @@ class Surroundings:
     endpoints: tuple[str, ...]
     """Of Compute Engine and Cloud Storage."""
     sends_hub_token: bool = False
+    image_known: str = ""
+    """What a person is told of the container."""
 
     def booting(self, boot_image: str) -> "Surroundings":
         """The same, with that boot image."""
@@ -80,6 +83,7 @@ class LaunchPlan:
     needs_gb: tuple[float, float] | None
     """Of the GPU's memory: at least, about."""
     watcher: str
+    image_known: str
     hosts: tuple[Host, ...]
     notes: tuple[str, ...]
 
@@ -146,6 +150,7 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
         estimate=cost,
         needs_gb=needs,
         watcher=_watcher(asked, bucket),
+        image_known=around.image_known,
         hosts=_hosts(prepared, around),
         notes=_notes(prepared, around, asked, needs),
     )
@@ -193,15 +198,6 @@ def check_places(gpu: str, asked: Asked) -> None:
                 )
 
 
-def check_image(image: str) -> None:
-    """Refuses a container that is not pinned. Raises UsageError."""
-    if not PINNED.fullmatch(image):
-        raise UsageError(
-            f"BATON_IMAGE is {image!r}: the container has to be named by its digest.",
-            fix="Set BATON_IMAGE=HOST/PROJECT/REPO/NAME@sha256:...",
-        )
-
-
 def _watcher(asked: Asked, bucket: str) -> str:
     if asked.watch_here:
         return "this process, as long as it runs"
@@ -216,7 +212,7 @@ def _hosts(prepared: Prepared, around: Surroundings) -> tuple[Host, ...]:
     hosts = [
         Host(compute, "the VMs asked for: names, labels, the run's URI"),
         Host(storage, f"the run: recipe, {files}, checkpoints, logs, samples, result"),
-        Host(around.image.partition("/")[0], "which container is pulled, by the VM"),
+        Host(around.image.partition("/")[0], "which container is looked up and pulled, by this machine and the VM"),
     ]
     if prepared.settings.model.name != TINY:
         token = ", with HF_TOKEN from here" if around.sends_hub_token else ""

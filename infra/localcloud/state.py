@@ -22,8 +22,8 @@ from job.errors import BatonError, Transient, UsageError
 
 HOME = "BATON_LOCAL_HOME"
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = f"localhost/baton/train@sha256:{'0' * 64}"
-"""Any image is this repository there."""
+IMAGE = f"localhost:1/baton/train@sha256:{'0' * 64}"
+"""Any image is this repository there. No registry can be on that port: a launch says that it could not look."""
 START_S, END_S = 60.0, 90.0
 LOOK_EVERY_S = 0.05
 ANSWER_S = 30.0

@@ -30,7 +30,11 @@ class Environment(BaseSettings):
     project: str | None = None
     """Google Cloud project."""
     image: str | None = None
-    """Container image of the attempts, with its digest."""
+    """Container image of the attempts: by its digest; or by a tag, which is resolved once its builder is verified."""
+    image_signer: str | None = None
+    """Whose images a tag may name: `OWNER/REPO` on GitHub, or `OWNER/REPO/WORKFLOW.yaml`; else this clone's origin."""
+    image_trust_root: Path | None = None
+    """Keys of a Sigstore of one's own, its `trusted_root.json`; without it those of sigstore.dev."""
     boot_image: str | None = None
     """Image that VMs boot, `PROJECT/FAMILY` or a full name; without it the one that infra/machines.toml names."""
     service_account: str | None = None

@@ -7,7 +7,7 @@ from job.run.spec import Machine, Spec, SpecModel, write_spec
 from job.storage import Bucket
 
 NOW_S = 1_790_000_000.0
-IMAGE = f"us-docker.pkg.dev/p/r/baton@sha256:{'a' * 64}"
+IMAGE = f"localhost:1/p/r/baton@sha256:{'a' * 64}"
 MACHINE = Machine(
     gpu="l4", project="p", image=IMAGE, boot_image="b", boot_disk_gb=50, service_account="a", cap_usd=20.0
 )

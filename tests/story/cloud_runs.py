@@ -32,7 +32,7 @@ PULL_S = 0.3
 BATON = Path(sys.executable).with_name("baton")
 MODEL, COMMIT = "story/micro", "5e" * 20
 """The stories' model, as an image would bring it along: on the Hub it is not."""
-IMAGE = f"us-docker.pkg.dev/story/baton/train@sha256:{'ab' * 32}"
+IMAGE = f"localhost:1/baton/train@sha256:{'ab' * 32}"
 ZONES = ("us-central1-a", "us-central1-b", "us-central1-c", "us-east1-b", "us-east4-a", "us-west1-a")
 SETTINGS = (
     f"model.name={MODEL}",

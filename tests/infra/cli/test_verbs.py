@@ -83,10 +83,10 @@ def test_stop_and_resume(run_bucket: Bucket, capsys: Captured) -> None:
     assert "is under way already" in error(capsys)
 
 
-def test_resume_changes_the_image_by_its_digest_only(run_bucket: Bucket, capsys: Captured) -> None:
+def test_resume_changes_the_image_to_one_that_is_named_by_its_digest(run_bucket: Bucket, capsys: Captured) -> None:
     make(run_bucket, own(run_bucket, 1, ended=PREEMPTED))
     assert run(["resume", run_bucket.uri, "--image", "baton:latest", "--yes"]) == 2
-    assert "is not pinned" in error(capsys)
+    assert "--image: 'baton:latest' is not the name of a container" in error(capsys)
     other = IMAGE.replace("a" * 64, "b" * 64)
     assert run(["resume", run_bucket.uri, "--image", other, "--yes", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

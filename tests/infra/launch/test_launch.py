@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import infra.watch.watched
 from infra.cli.run import run
 from infra.cloud.types import VmStatus
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine
+from infra.control import ended_by_hand
 from infra.localcloud.compute import ComputeServer, start
 from infra.localcloud.compute.timers import Timings
 from infra.localcloud.storage.process import BUCKET, StorageProcess
 from infra.naming import OF_RUN, hash8, run_labels, vm_name, watchdog_name
 from job.run.blobs import blob_name
-from job.run.claims import Claims, claim_process, read_claims
+from job.run.claims import Claims, SeenEnd, claim_process, read_claims, update_claims
 from job.run.head import Head, Status
 from job.run.layout import HEAD
 from job.run.revise import make_revision
@@ -30,9 +32,14 @@ from job.run.spec import SpecModel, read_spec, write_spec
 from job.settings import load_settings
 from job.storage import Bucket, open_bucket
 from tests.infra.localcloud.compute_world import FakeMachines
+from tests.infra.registry.own_registry import OwnRegistry, own_registry
+from tests.infra.registry.own_sigstore import Identity, OwnSigstore
+from tests.infra.registry.pushing import ARM64, Pusher
 
 ROOT = Path(__file__).parents[3]
-IMAGE = f"us-docker.pkg.dev/p/r/baton@sha256:{'a' * 64}"
+IMAGE = f"localhost:1/p/r/baton@sha256:{'a' * 64}"
+"""No registry is there: what is given by its digest needs none."""
+SIGSTORE = OwnSigstore()
 ROWS = [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(16)]
 RECIPE = """
 task = "math_qa"
@@ -359,6 +366,139 @@ def test_without_a_recipe_a_run_that_does_not_exist_is_refused(
     assert run([word for word in HERE if word != "recipe.toml"]) == 2
     assert f"there is no run at {place.uri}" in capsys.readouterr().err
     assert place.is_untouched()
+
+
+# --- which container -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnRegistry]:
+    """A registry whose repository p/train has the tag v1, attested; BATON_IMAGE names it."""
+    (tmp_path / "trusted_root.json").write_text(SIGSTORE.trust_root())
+    monkeypatch.setenv("BATON_IMAGE_SIGNER", "me/baton")
+    monkeypatch.setenv("BATON_IMAGE_TRUST_ROOT", str(tmp_path / "trusted_root.json"))
+    with own_registry() as known:
+        monkeypatch.setenv("BATON_IMAGE", f"{known.host}/p/train:v1")
+        push(known, "v1", "the first")
+        yield known
+
+
+def push(registry: OwnRegistry, tag: str, words: str, *, attested: bool = True) -> str:
+    """Moves the tag to another container, whose name by digest comes back."""
+    pusher = Pusher(registry.host, "p/train")
+    image = pusher.image(tag, words=words)
+    if attested:
+        pusher.attach(image, SIGSTORE.attest(image["digest"]))
+    return f"{registry.host}/p/train@{image['digest']}"
+
+
+def images(place: Place) -> list[str]:
+    """What each revision of the spec says, oldest first."""
+    found = [json.loads(place.run.read(one.name)[0])["machine"]["image"] for one in place.run.list("control/spec/")]
+    return [str(image) for image in found]
+
+
+def test_a_tag_is_resolved_once_and_the_run_keeps_its_digest_until_resume_names_another(
+    place: Place, registry: OwnRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = push(registry, "v1", "the first")
+    assert run([*HERE, "--detach"]) == 0
+    said = capsys.readouterr().err
+    assert f"image    {first}" in said
+    assert f"today's {registry.host}/p/train:v1, built by me/baton/.github/workflows/image.yaml@refs/tags/v1.0" in said
+    assert images(place) == [first]
+    assert {call[5]["baton-image"] for call in place.machines.calls if call[0] == "boot"} == {first}
+    second = push(registry, "v1", "the second")
+    assert run(["stop", place.uri]) == 0
+    assert run(["resume", place.uri, "--cap-usd", "50", "--yes"]) == 0
+    assert images(place) == [first, first]
+    assert run(["resume", place.uri, "--image", f"{registry.host}/p/train:v1", "--yes"]) == 0
+    assert images(place) == [first, first, second]
+    assert second in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_on_a_vm_keeps_its_digest_whatever_its_tag_has_become(
+    place: Place, registry: OwnRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*HERE, "--detach"]) == 0
+    before = images(place)
+    update_claims(place.run, lambda claims: ended_by_hand(claims, 1, SeenEnd(how="preempted", at_s=time.time())))
+    push(registry, "v1", "moved", attested=False)
+    capsys.readouterr()
+    assert run(["launch", "--run", "sums", "--gpu", "l4", "--spot", "--cap-usd", "9", "--yes", "--detach"]) == 0
+    assert images(place) == [*before, *before]
+    assert "the run's own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tag", "code", "said"),
+    [
+        ("v2", 2, "is not in the registry"),
+        ("arm", 2, "is for linux/arm64: VMs are linux/amd64"),
+        ("mine", 3, "nothing attests who built it"),
+        ("theirs", 3, "not by me/baton"),
+        ("private", 3, "no permission"),
+        ("later", 76, "does not answer now"),
+    ],
+)
+def test_a_container_that_cannot_be_had_or_trusted_is_said_before_anything_is_written(
+    place: Place,
+    registry: OwnRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tag: str,
+    code: int,
+    said: str,
+) -> None:
+    pusher = Pusher(registry.host, "p/train")
+    pusher.image("arm", ARM64)
+    pusher.image("mine", words="by hand")
+    theirs = pusher.image("theirs", words="theirs")
+    evil = Identity(repository="evil/baton", workflow="evil/baton/.github/workflows/image.yaml")
+    pusher.attach(theirs, SIGSTORE.attest(theirs["digest"], evil))
+    registry.answers = {"/private": (403, b""), "/later": (503, b"")}
+    monkeypatch.setenv("BATON_IMAGE", f"{registry.host}/p/train:{tag}")
+    assert run([*HERE, "--detach"]) == code
+    what, fix = capsys.readouterr().err.splitlines()
+    assert said in what
+    assert fix.startswith("  ")
+    assert place.is_untouched()
+
+
+def test_a_digest_that_is_not_there_is_refused_and_one_that_cannot_be_looked_up_is_taken_and_said(
+    place: Place, registry: OwnRegistry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATON_IMAGE", f"{registry.host}/p/train@sha256:{'0' * 64}")
+    assert run([*HERE, "--detach"]) == 2
+    assert "is not in the registry" in capsys.readouterr().err
+    assert place.is_untouched()
+    monkeypatch.setenv("BATON_IMAGE", IMAGE)
+    assert run([*HERE, "--detach"]) == 0
+    assert "not looked up: the registry localhost:1 cannot be reached" in capsys.readouterr().err
+
+
+def test_without_a_container_nothing_is_started(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("BATON_IMAGE")
+    assert run([*HERE, "--detach"]) == 3
+    assert "BATON_IMAGE=HOST/PROJECT/REPO/NAME:TAG" in capsys.readouterr().err
+    monkeypatch.setenv("BATON_IMAGE", "train:latest")
+    assert run([*HERE, "--detach"]) == 2
+    assert "is not the name of a container" in capsys.readouterr().err
+    assert place.is_untouched()
+
+
+def test_a_dry_run_shows_a_tag_with_a_digest_that_stands_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_network(monkeypatch)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("BATON_IMAGE", "ghcr.io/me/baton:v1")
+    assert run(["launch", "--gpu", "l4", "--spot", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert f"image    ghcr.io/me/baton@sha256:{'0' * 64}" in shown
+    assert "stands for ghcr.io/me/baton:v1, which a launch resolves and wants attested" in shown
 
 
 # --- what is wrong is said before anything is contacted --------------------------------------------------------------

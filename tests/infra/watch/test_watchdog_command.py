@@ -19,7 +19,7 @@ from job.run.looked import Looked, read_looked, write_looked
 from job.storage import Bucket, open_bucket
 
 URI = f"gs://{BUCKET}"
-IMAGE = f"us-docker.pkg.dev/p/r/baton@sha256:{'a' * 64}"
+IMAGE = f"localhost:1/p/r/baton@sha256:{'a' * 64}"
 
 
 @pytest.fixture
@@ -127,8 +127,10 @@ def test_a_watchdog_that_is_refused_says_why(
     run_bucket: Bucket, cloud: CreatingCloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
     up = ["watchdog", "up", "--zone", "us-central1-a", "--yes", "--image"]
-    assert run([*up, "baton:latest"]) == 3
-    assert "not a container image by its digest" in capsys.readouterr().err
+    assert run([*up, "baton:latest"]) == 2
+    assert "--image: 'baton:latest' is not the name of a container" in capsys.readouterr().err
+    assert run([*up, "localhost:1/p/r/baton:v1"]) == 2  # nothing says who may have built it
+    assert "BATON_IMAGE_SIGNER=OWNER/REPO" in capsys.readouterr().err
     cloud.refuses = Trouble(TroubleKind.FORBIDDEN, "forbidden", "compute.instances.create")
     assert run([*up, IMAGE]) == 3
     assert "no permission in the project p" in capsys.readouterr().err
