@@ -12,15 +12,20 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat import asn1
-from sigstore.errors import Error, TUFError, VerificationError
+from sigstore.errors import Error, VerificationError
 from sigstore.models import Bundle, TrustedRoot
 from sigstore.verify import Verifier
 from tuf.api.exceptions import RepositoryError
 
 from infra.registry.signer import Build, Signer
-from job.errors import NeedsPerson, Transient, UsageError
+from job.errors import BatonError, NeedsPerson, Transient, UsageError
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
+BAD = (
+    *(Error, ValueError, LookupError, TypeError, RecursionError),
+    *(x509.ExtensionNotFound, x509.DuplicateExtension),
+)
+"""What sigstore, and reading what it has verified, raise of a bundle that is not right."""
 _STATEMENT = "application/vnd.in-toto+json"
 _EXTENSION = "1.3.6.1.4.1.57264.1"  # https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
 
@@ -31,25 +36,30 @@ def open_verifier(trust_root: Path | None) -> Verifier:
         if trust_root is not None:
             return Verifier(trusted_root=TrustedRoot.from_file(str(trust_root)))
         return Verifier.production()
-    except TUFError as error:
-        if isinstance(error.__cause__, RepositoryError):
-            raise NeedsPerson(
-                f"Sigstore's keys are not to be trusted: {_line(error.__cause__)}.",
-                fix="Look at this machine's clock; else wait, or launch by a digest that you vouch for.",
-            ) from None
-        raise Transient(
-            f"Sigstore's keys cannot be fetched: {_line(error.__cause__ or error)}.",
-            fix="Try again with a network; a digest (NAME@sha256:...) needs none.",
-        ) from None
     except (Error, ValueError, OSError) as error:
         if trust_root is not None:
             raise UsageError(
                 f"BATON_IMAGE_TRUST_ROOT: {trust_root} is no trust root of Sigstore: {_line(error)}.",
                 fix="Name a trusted_root.json; unset it for sigstore.dev.",
             ) from None
-        raise NeedsPerson(
-            f"Sigstore's keys cannot be kept: {_line(error)}.", fix="They go below ~/.local/share and ~/.cache."
-        ) from None
+        raise _without_keys(error.__cause__ or error) from None
+
+
+def _without_keys(cause: BaseException) -> BatonError:
+    if isinstance(cause, RepositoryError):
+        return NeedsPerson(
+            f"Sigstore's keys are not to be trusted: {_line(cause)}.",
+            fix="Look at this machine's clock; else wait, or launch by a digest that you vouch for.",
+        )
+    if isinstance(cause, OSError) and cause.filename is not None:
+        return NeedsPerson(
+            f"Sigstore's keys cannot be kept: {_line(cause)}.",
+            fix="Set XDG_DATA_HOME and XDG_CACHE_HOME to folders that can be written.",
+        )
+    return Transient(
+        f"Sigstore's keys cannot be fetched: {_line(cause)}.",
+        fix="Try again with a network; a digest (NAME@sha256:...) needs none.",
+    )
 
 
 def verify(bundles: Iterable[bytes], name: str, digest: str, signer: Signer, verifier: Verifier) -> Build:
@@ -62,7 +72,7 @@ def verify(bundles: Iterable[bytes], name: str, digest: str, signer: Signer, ver
         try:
             if (build := _verified(bundle, digest, signer, verifier)) is not None:
                 return build
-        except (Error, ValueError, LookupError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        except BAD as error:
             refusals.append(_line(error))
     by_hand = "Launch it by its digest (NAME@sha256:...) if you know who built it"
     if refusals:

@@ -95,7 +95,10 @@ class Registry:
                 if len(seen) == MOST_BUNDLES:
                     return
                 seen.add(attached)
-                yield from self._bundles_of(attached)
+                try:
+                    yield from self._bundles_of(attached)
+                except UsageError:
+                    continue  # listed still, and deleted since
 
     def _bundles_of(self, attached: str) -> Iterator[bytes]:
         manifest = self._parsed(self._read("manifests", attached, _MANIFESTS[0]))
@@ -148,7 +151,8 @@ class Registry:
         Google's credentials are shown to Google's registries only, and only where they ask themselves.
         """
         scheme, _, rest = challenge.partition(" ")
-        said = urllib.request.parse_keqv_list(urllib.request.parse_http_list(rest)) if "=" in rest else {}
+        pairs = [pair for pair in urllib.request.parse_http_list(rest) if "=" in pair]
+        said = urllib.request.parse_keqv_list(pairs)
         realm = urlsplit(said.get("realm", ""))
         if scheme.lower() != "bearer" or realm.scheme != urlsplit(self.reference.url).scheme:
             return None
@@ -182,7 +186,7 @@ class Registry:
     def _parsed(self, body: bytes) -> dict[str, Any]:
         try:
             found = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._nonsense("its answer is not JSON") from None
         if not isinstance(found, dict):
             raise self._nonsense("its answer is no manifest")

@@ -52,7 +52,7 @@ def _look_up(reference: Reference, digest: str) -> str:
 
 def _check_platform(reference: Reference, found: Found) -> None:
     if PLATFORM not in found.platforms:
-        has = f"is for {', '.join(found.platforms)}" if found.platforms else "names no platform"
+        has = f"is for {', '.join(found.platforms)[:100]}" if found.platforms else "names no platform"
         raise UsageError(
             f"{reference} {has}: VMs are {PLATFORM}.", fix=f"Build it for them: docker build --platform {PLATFORM} ..."
         )

@@ -221,12 +221,25 @@ def test_a_trust_root_that_is_none_is_named(tmp_path: Path) -> None:
             open_verifier(path)
 
 
-def test_without_a_network_sigstores_keys_are_worth_another_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Sigstore's keys are kept, and no network."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    with pytest.raises(Transient, match="Sigstore's keys cannot be fetched") as refused:
+    return tmp_path
+
+
+def test_without_a_network_sigstores_keys_are_worth_another_try(home: Path) -> None:
+    with pytest.raises(Transient, match="Sigstore's keys cannot be fetched: Failed to download https") as refused:
         open_verifier(None)
     assert "NAME@sha256:" in refused.value.fix
+    assert "\n" not in refused.value.what
+
+
+@pytest.mark.parametrize("folder", ["data", "cache"])
+def test_keys_that_cannot_be_kept_say_where_they_go(home: Path, folder: str) -> None:
+    (home / folder).write_text("not a folder")
+    with pytest.raises(NeedsPerson, match="cannot be kept") as refused:
+        open_verifier(None)
+    assert "XDG_DATA_HOME" in refused.value.fix

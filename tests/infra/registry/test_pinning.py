@@ -173,6 +173,7 @@ def test_a_tag_that_was_moved_is_not_covered_by_the_attestation_of_what_it_was(
         ({"/v1": (503, b"<html>")}, Transient, "does not answer now"),
         ({"/v1": (200, b"<html>")}, NeedsPerson, "is not JSON"),
         ({"/v1": (200, b"[]")}, NeedsPerson, "no manifest"),
+        ({"/v1": (200, b"[" * 2_000_000)}, NeedsPerson, "is not JSON"),
         ({"/v1": (200, b"{}")}, NeedsPerson, "names something by 'None'"),
         ({"/v1": (200, b'{"config": {"digest": "sha256:../../x"}}')}, NeedsPerson, "names something by"),
         ({"/v1": (200, b'{"manifests": "x"}')}, UsageError, "names no platform"),
@@ -198,6 +199,20 @@ def test_attestations_that_cannot_be_read_now_are_not_taken_for_missing_ones(
     pusher.attach(image, SIGSTORE.attest(image["digest"]))
     registry.answers = {f"referrers/{image['digest']}": (503, b"")}
     refused(Transient, f"{registry.host}/{NAME}:v1", environment)
+
+
+def test_an_attestation_that_is_listed_and_was_deleted_counts_as_none(
+    registry: OwnRegistry, pusher: Pusher, environment: Environment
+) -> None:
+    registry.referrers = False
+    image = pusher.image("v1")
+    pusher.attach(image, SIGSTORE.attest(image["digest"]))
+    index = json.loads(registry.stored[f"/v2/{NAME}/manifests/{image['digest'].replace(':', '-')}"][1])
+    del registry.stored[f"/v2/{NAME}/manifests/{index['manifests'][0]['digest']}"]
+    given = f"{registry.host}/{NAME}:v1"
+    assert "nothing attests who built it" in refused(NeedsPerson, given, environment).what
+    pusher.attach(image, SIGSTORE.attest(image["digest"]))
+    assert pin_image(given, environment).image.endswith(image["digest"])
 
 
 def test_a_registry_that_sends_something_else_than_was_asked_for_is_not_believed(
