@@ -12,6 +12,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat import asn1
+from sigstore.dsse import Statement
 from sigstore.errors import Error, VerificationError
 from sigstore.models import Bundle, TrustedRoot
 from sigstore.verify import Verifier
@@ -92,6 +93,7 @@ def _verified(raw: bytes, digest: str, signer: Signer, verifier: Verifier) -> Bu
     if _claims(raw).get("predicateType") != PROVENANCE:
         return None  # an SBOM, say; what is believed is read again below, when it has been verified
     kind, payload = verifier.verify_dsse(bundle, _Policy(signer))
+    Statement(payload)  # refuses what is none
     statement = json.loads(payload)
     if kind != _STATEMENT or statement["predicateType"] != PROVENANCE:
         raise VerificationError(f"what is signed is no provenance but {kind} {statement['predicateType']}")

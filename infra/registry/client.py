@@ -153,7 +153,10 @@ class Registry:
         scheme, _, rest = challenge.partition(" ")
         pairs = [pair for pair in urllib.request.parse_http_list(rest) if "=" in pair]
         said = urllib.request.parse_keqv_list(pairs)
-        realm = urlsplit(said.get("realm", ""))
+        try:
+            realm = urlsplit(said.get("realm", ""))
+        except ValueError:
+            return None
         if scheme.lower() != "bearer" or realm.scheme != urlsplit(self.reference.url).scheme:
             return None
         headers = {}

@@ -22,6 +22,8 @@ class OwnRegistry:
     host: str = ""
     referrers: bool = True
     wants_token: bool = False
+    challenge: str | None = None
+    """How it says so; None: so that a client understands."""
     refuses_everybody: bool = False
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     """Instead of what it would say, by the end of the path."""
@@ -66,6 +68,8 @@ def own_registry() -> Iterator[OwnRegistry]:
             known.asked.append(("GET", self.path, said))
             if path == "/token":
                 self._say(*((403, "", b"") if known.refuses_everybody else (200, "", _json({"token": TOKEN}))))
+            elif known.challenge is not None:
+                self._say(401, "", b"", {"WWW-Authenticate": known.challenge})
             elif known.wants_token and said != f"Bearer {TOKEN}":
                 realm = f'Bearer realm="http://{known.host}/token",service="{known.host}",scope="repository:x:pull"'
                 self._say(401, "", b"", {"WWW-Authenticate": realm})

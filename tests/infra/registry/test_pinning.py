@@ -248,6 +248,16 @@ def test_a_registry_that_lets_nobody_in_says_who_may_be_let_in(registry: OwnRegi
     assert "Make it public" in error.fix
 
 
+@pytest.mark.parametrize(
+    "challenge", ["", "Basic realm=x", "Bearer", "Bearer realm", 'Bearer realm="http://["', 'Bearer realm="ftp://x",a']
+)
+def test_a_way_to_log_in_that_is_not_understood_is_no_permission(
+    registry: OwnRegistry, environment: Environment, challenge: str
+) -> None:
+    registry.challenge = challenge
+    assert "no permission" in refused(NeedsPerson, f"{registry.host}/{NAME}:v1", environment).what
+
+
 def test_a_registry_that_is_not_reached_is_worth_another_try(environment: Environment) -> None:
     assert NOBODY in refused(Transient, f"{NOBODY}/{NAME}:v1", environment).what
     with socket.socket() as silent:
