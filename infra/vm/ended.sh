@@ -13,6 +13,12 @@ cd "$STATE_DIRECTORY"
 source bucket.sh
 put_tries=3
 
+# What this start of the container said of its end, should it have said anything: hostile text, like all that it wrote.
+last_error() {
+    # shellcheck disable=SC2016 # $ is the last line
+    tail --bytes 65536 console.log | sed --quiet '/^\(error: \|baton: the container ended with\)/h; ${x; s/^error: //p}'
+}
+
 # Sets reason, code and detail from what Docker and systemd know.
 look() {
     local out_of_memory
@@ -23,6 +29,8 @@ look() {
         if [[ $out_of_memory == true ]]; then
             detail='the kernel killed a process of the container for want of memory'
             if ((code == 137)); then reason='out of memory'; fi
+        elif ((code != 0 && code != 75)); then
+            detail=$(last_error)
         fi
     else
         reason=boot code=${EXIT_STATUS:-1} detail='docker made no container; the console says more'
@@ -41,7 +49,8 @@ is_over() {
 }
 
 quoted() {
-    local text=${1//[^[:print:]]/ }
+    local text=${1:0:500}
+    text=${text//[^[:print:]]/ }
     text=${text//\\/\\\\}
     echo "\"${text//\"/\\\"}\""
 }

@@ -14,7 +14,22 @@ from job.errors import UsageError
 
 REPOSITORY = Path(__file__).parents[3]
 SHIMS = {"docker": "docker.py", "systemctl": "systemctl.py", "nvidia-smi": "nvidia_smi.py"}
-TOOLS = ("bash", "cat", "curl", "env", "head", "mkdir", "rm", "sed", "sleep", "stat", "tail", "tee", "timeout")
+TOOLS = (
+    "bash",
+    "cat",
+    "curl",
+    "env",
+    "fallocate",
+    "head",
+    "mkdir",
+    "rm",
+    "sed",
+    "sleep",
+    "stat",
+    "tail",
+    "tee",
+    "timeout",
+)
 """All of this machine that its scripts find: a `systemctl poweroff` must never reach the real one."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FOLDERS = (
