@@ -99,14 +99,14 @@ class IdleRuns:
             self._hand_to(run)
 
     def _claim(self, run: Bucket) -> Claim:
-        number = self._numbers[run.uri]
+        number, now_s = self._numbers[run.uri], time.time()
         return Claim(
             number=number,
             kind="vm",
-            claimed_at_s=time.time(),
+            claimed_at_s=now_s,
             zone=ZONE,
             vm=vm_name(run.uri, number),
-            request_id=request_id(run.uri, number),
+            request_id=request_id(run.uri, number, now_s),
             machine_type=MACHINE_TYPE,
             spot=True,
             usd_per_hour=USD_PER_HOUR,

@@ -174,7 +174,7 @@ def start_runs(count: int) -> list[Bucket]:
             claimed_at_s=time.time(),
             zone=offer.zone,
             vm=vm_name(uri, 1),
-            request_id=request_id(uri, 1),
+            request_id=request_id(uri, 1, 0.0),
             machine_type=offer.machine_type,
             spot=True,
             usd_per_hour=offer.usd_per_hour,

@@ -56,8 +56,10 @@ class WatchdogMachine(_Entry):
     """The small VM that watches a bucket's runs."""
 
     machine_type: str
+    disk: str
     boot_disk_gb: int
     usd_per_hour: float
+    """Without its disk."""
 
 
 class Machines(_Entry):
@@ -75,6 +77,12 @@ class Machines(_Entry):
     def disk_usd_per_hour(self, disk: str, gb: int) -> float:
         """What a boot disk of that type and size costs while its VM is there."""
         return self.disk_usd_per_gb_month[disk] * gb / self.hours_per_month
+
+    @property
+    def watchdog_usd_per_hour(self) -> float:
+        """All that a watchdog VM costs: machine and disk."""
+        small = self.watchdog
+        return small.usd_per_hour + self.disk_usd_per_hour(small.disk, small.boot_disk_gb)
 
 
 @cache

@@ -42,6 +42,11 @@ def watchdog_name(bucket: str) -> str:
     return f"{OWNER}-watchdog-{hash8(bucket)}"
 
 
+def watchdog_account(project: str) -> str:
+    """Whose rights it has."""
+    return f"baton-watchdog@{project}.iam.gserviceaccount.com"
+
+
 def attempt_of(name: str) -> tuple[str, int] | None:
     """(hash of the run, number) that the name of an attempt's VM holds, None for another VM's."""
     found = _ATTEMPT.fullmatch(name)
@@ -63,9 +68,10 @@ def watchdog_labels(bucket: str) -> dict[str, str]:
     return {OWNER: "watchdog", OF_BUCKET: hash8(bucket)}
 
 
-def request_id(run_uri: str, number: int) -> str:
-    """UUID of the insert of an attempt's VM: the cloud makes one VM of it, however often it is asked."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run_uri.rstrip('/')}#{number}"))
+def request_id(run_uri: str, number: int, claimed_at_s: float) -> str:
+    """UUID of the insert of an attempt's VM: the cloud makes one VM of it, however often it is asked, and tells its
+    operations from those on a VM of that name before: a run may have been deleted and launched again."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run_uri.rstrip('/')}#{number}@{claimed_at_s}"))
 
 
 def region_of(zone: str) -> str:

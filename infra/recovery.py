@@ -248,7 +248,7 @@ def _claim(wanted: Wanted, claims: Claims, offer: Offer, now_s: float, policy: P
         claimed_at_s=now_s,
         zone=offer.zone,
         vm=vm_name(wanted.run_uri, number),
-        request_id=request_id(wanted.run_uri, number),
+        request_id=request_id(wanted.run_uri, number, now_s),
         machine_type=offer.machine_type,
         spot=offer.spot,
         usd_per_hour=hourly_usd(offer, policy),

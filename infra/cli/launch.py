@@ -2,6 +2,7 @@
 
 import os
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,10 +81,10 @@ def launch(
 def _dry_run(
     asked: "Asked", uri: str, recipe: Path | None, overrides: list[str], environment: "Environment", *, as_json: bool
 ) -> None:
-    """The plan and the exact first request. Contacts nothing."""
+    """The plan and the exact first requests. Contacts nothing."""
     from infra.cloud.vm_request import insert_request
     from infra.compute import OVERRIDE, endpoint
-    from infra.launch.planning import first_order, make_plan
+    from infra.launch.planning import first_order, make_plan, watcher_order
     from infra.launch.prepare import prepare
     from infra.launch.words import plan_data, request_lines
 
@@ -92,19 +93,22 @@ def _dry_run(
     prepared = prepare(recipe, overrides)
     around = surroundings(uri, environment, unresolved(environment.image), bucket_region=None)
     plan = make_plan(asked, prepared, around)
-    order = first_order(plan)
-    request, at = insert_request(order, around.project), endpoint(os.environ.get(OVERRIDE, ""))
+    orders = [order for order in (watcher_order(plan, str(uuid.uuid4())), first_order(plan)) if order is not None]
+    requests, at = [insert_request(order, around.project) for order in orders], endpoint(os.environ.get(OVERRIDE, ""))
     if as_json:
-        asks = {"method": "POST", "url": f"{at}{request.path}", "body": request.body}
-        print_json({"plan": plan_data(plan), "requests": [asks]})
+        asks = [{"method": "POST", "url": f"{at}{asked.path}", "body": asked.body} for asked in requests]
+        print_json({"plan": plan_data(plan), "requests": asks})
         return
     show_plan(plan)
     for unset in ("bucket", "project", "image"):
         if getattr(environment, unset) is None and not (unset == "bucket" and "://" in uri):
             typer.echo(f"note     BATON_{unset.upper()} is not set: a name that stands for it is shown")
-    typer.echo("\nthe first request (nothing was sent):")
-    for line in request_lines(request, at):
-        typer.echo(line)
+    *watchdog, first = requests
+    for request in watchdog:
+        typer.echo("\nthe watchdog VM's request, where the bucket has none yet (nothing was sent):")
+        typer.echo("\n".join(request_lines(request, at)))
+    typer.echo("\nthe first attempt's request (nothing was sent):")
+    typer.echo("\n".join(request_lines(first, at)))
 
 
 def show_plan(plan: "LaunchPlan", *, err: bool = False) -> None:

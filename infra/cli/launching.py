@@ -22,7 +22,7 @@ from infra.registry.images import SOURCE, Container, pin_image
 from infra.registry.reference import parse_reference
 from infra.watch.process import go_on as watch_on
 from infra.watch.process import watch_runs
-from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
+from infra.watch.watchdog_vm import ensure_watchdog
 from infra.watchdog import Watchdog
 from job.errors import ExitCode, NeedsPerson, UsageError
 from job.run.claims import read_claims
@@ -135,15 +135,11 @@ def _start(bucket: Bucket, plan: LaunchPlan, prepared: Prepared, spec: Spec | No
 
 
 def _ensure_watchdog(plan: LaunchPlan) -> None:
-    """Somebody watches before money is spent."""
-    bucket, project = bucket_of(plan.uri), plan.machine.project
-    if find_watchdog(bucket, project) is not None:
-        return
-    account = f"baton-watchdog@{project}.iam.gserviceaccount.com"
     began_s = time.monotonic()
-    vm = create_watchdog(bucket, project, watchdog_zones(bucket), image=plan.machine.image, service_account=account)
-    _say(f"{vm.name} runs in {vm.zone} and watches")
-    _say(phase_line("watchdog", time.monotonic() - began_s))
+    vm = ensure_watchdog(bucket_of(plan.uri), plan.machine.project, plan.machine.image)
+    if vm is not None:
+        _say(f"{vm.name} runs in {vm.zone} and watches")
+        _say(phase_line("watchdog", time.monotonic() - began_s))
 
 
 def phase_line(phase: str, seconds: float) -> str:

@@ -2,13 +2,16 @@
 
 import time
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from infra.cli.output import print_json
 from infra.cli.runs import open_run
 from job.errors import UsageError
+
+if TYPE_CHECKING:
+    from job.run.spec import Machine
 
 app = typer.Typer(add_completion=False)
 
@@ -34,13 +37,16 @@ def resume(
     deadline: Annotated[
         datetime | None, typer.Option(help="When it has to be finished, local time unless it says another.")
     ] = None,
+    watch_here: Annotated[
+        bool, typer.Option("--watch-here", help="Watch from this process instead of the bucket's watchdog VM.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Lets a run that was stopped, or has failed, go on where it stopped; with options also one that is under way.
 
-    What changes becomes a new revision of the run's spec, for the attempts to come. Its watchdog creates the VM; a run
-    of processes goes on by `baton train`.
+    What changes becomes a new revision of the run's spec, for the attempts to come. The bucket's watchdog VM, started
+    where there is none, creates the run's VM; a run of processes goes on by `baton train`.
     """
     from infra.cli.confirm import confirm
     from infra.cloud.access import who_asks
@@ -53,11 +59,10 @@ def resume(
     from job.run.spec import read_spec, write_spec
     from job.settings import load_environment
     from job.views.status import read_status
-    from job.views.status_table import looked_line
     from job.views.text import printable
 
     bucket = open_run(run)
-    found = read_status(bucket)  # refuses what is no run
+    read_status(bucket)  # refuses what is no run
     refuse_finished(bucket.uri, read_head(bucket))
     spec, claims, now_s = read_spec(bucket), read_claims(bucket), time.time()
     if spec is None:
@@ -85,17 +90,53 @@ def resume(
     machine = (revision or spec).machine
     if machine is not None:
         left_usd = refuse_spent(machine, claims.attempts, now_s, bucket.uri)
-        confirm(f"Let {bucket.uri} go on? Its VMs may cost ${left_usd:.2f} more (cap ${machine.cap_usd:.2f}).", yes=yes)
+        confirm(
+            f"Let {bucket.uri} go on? Its VMs may cost ${left_usd:.2f} more (cap ${machine.cap_usd:.2f}). "
+            f"{_who_watches(watch_here=watch_here)}",
+            yes=yes,
+        )
+        watched_by = "this process" if watch_here else _ensure_watchdog(bucket.uri, machine)
     if revision is not None:
         write_spec(bucket, revision)
     update_claims(bucket, lambda claims: wanted_again(claims, now_s))
     if as_json:
         accepted = [] if revision is None else list(revision.accepted)
         print_json({"uri": bucket.uri, "want": "run", "revision": (revision or spec).revision, "changed": accepted})
-        return
     changed = "" if revision is None else f" by revision {revision.revision} ({', '.join(revision.accepted)})"
     typer.echo(f"{bucket.uri} is wanted again{changed}", err=True)
     if machine is None:
         typer.echo(f"  it goes on by: baton train --run {bucket.uri}", err=True)
-    elif found.looked is not None:
-        typer.echo(f"  {looked_line(found.looked, now_s, bucket.uri)}", err=True)
+        return
+    typer.echo(f"  {watched_by} watches it", err=True)
+    if watch_here:
+        _watch(bucket.uri)
+
+
+def _who_watches(*, watch_here: bool) -> str:
+    from infra.machines import machines
+
+    if watch_here:
+        return "This process watches it, as long as it runs."
+    usd = machines().watchdog_usd_per_hour
+    return f"The bucket's watchdog VM watches it (${usd:.3f}/h for all runs together), started when it is not there."
+
+
+def _ensure_watchdog(uri: str, machine: "Machine") -> str:
+    """Somebody watches before the run is wanted: an attempt that nobody replaces would be its last."""
+    from infra.naming import bucket_of, watchdog_name
+    from infra.watch.watchdog_vm import ensure_watchdog
+
+    bucket = bucket_of(uri)
+    vm = ensure_watchdog(bucket, machine.project, machine.image)
+    return watchdog_name(bucket) if vm is None else f"{vm.name}, which was started in {vm.zone},"
+
+
+def _watch(uri: str) -> None:
+    """Until the run is over and nothing of it is left, or a signal comes."""
+    from infra.watch.process import go_on, until_signalled, watch_runs
+
+    watchdog = watch_runs([uri])
+    with until_signalled() as stopping:
+        go_on(watchdog, watchdog.is_over, stopping)
+    if not watchdog.is_over():
+        typer.echo(f"nobody watches it from here any more: baton watchdog run {uri}, or: baton watchdog up", err=True)

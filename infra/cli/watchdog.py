@@ -13,8 +13,6 @@ from job.settings.environment import Environment
 app = typer.Typer(
     add_completion=False, help="Looks after runs: recreates VMs that were preempted, holds the cap, leaves nothing."
 )
-LOOK_EVERY_S = 2.0
-PATIENCE_S = 300.0
 
 Bucket = Annotated[str | None, typer.Option("--bucket", help="gs://BUCKET (default BATON_BUCKET).")]
 Project = Annotated[str | None, typer.Option("--project", help="Google Cloud project (default BATON_PROJECT).")]
@@ -73,27 +71,28 @@ def up(
     """Creates the bucket's watchdog VM: small, standard, no GPU. One that is there already is left as it is."""
     from infra.cli.confirm import confirm
     from infra.machines import machines
+    from infra.naming import watchdog_account
     from infra.registry.images import SOURCE, pin_image
-    from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones
+    from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones, watches
     from job.views.text import printable
 
     environment = load_environment()
     uri, project = _bucket(bucket, environment), _project(project, environment)
     found = find_watchdog(uri, project)
-    if found is None:
+    if found is None or not watches(found):
         wanted = image or environment.image
         if not wanted:
             raise UsageError("No image is named.", fix="Give --image, or set BATON_IMAGE.")
         container = pin_image(wanted, environment, source="--image" if image else SOURCE)
         typer.echo(printable(f"{container.image}: {container.known}"), err=True)
         where = (zone,) if zone else watchdog_zones(uri)
-        small = machines().watchdog
+        small, usd = machines().watchdog, machines().watchdog_usd_per_hour
         confirm(
             f"Create a {small.machine_type} in {where[0]} that watches all runs of {uri} "
-            f"(${small.usd_per_hour:.3f}/h, ${24 * 30 * small.usd_per_hour:.0f} a month)?",
+            f"(${usd:.3f}/h with its disk, ${24 * 30 * usd:.0f} a month)?",
             yes=yes,
         )
-        account = service_account or f"baton-watchdog@{project}.iam.gserviceaccount.com"
+        account = service_account or watchdog_account(project)
         found = create_watchdog(uri, project, where, image=container.image, service_account=account)
     if as_json:
         print_json({"bucket": uri, "vm": found.name, "zone": found.zone, "status": found.status.value})
@@ -105,21 +104,14 @@ def up(
 def down(bucket: Bucket = None, project: Project = None, yes: Yes = False, as_json: AsJson = False) -> None:
     """Deletes the bucket's watchdog VM. Its runs go on; nobody recreates their VMs then."""
     from infra.cli.confirm import confirm
-    from infra.cloud.access import explained, open_cloud
-    from infra.watch.watchdog_vm import find_watchdog
+    from infra.watch.watchdog_vm import find_watchdog, remove_watchdog
 
     environment = load_environment()
     uri, project = _bucket(bucket, environment), _project(project, environment)
     found = find_watchdog(uri, project)
     if found is not None:
         confirm(f"Delete {found.name}? Nobody looks after the runs of {uri} then.", yes=yes)
-        until_s = time.monotonic() + PATIENCE_S
-        with explained(project, f"deleting {found.name}"):
-            open_cloud(project).delete(found.zone, found.name)
-        while find_watchdog(uri, project) is not None:
-            if time.monotonic() > until_s:
-                raise Transient(f"{found.name} is still being deleted.", fix="Look again: baton watchdog status")
-            time.sleep(LOOK_EVERY_S)
+        remove_watchdog(uri, project)
     if as_json:
         print_json({"bucket": uri, "deleted": None if found is None else found.name})
     else:

@@ -9,10 +9,10 @@ from infra.cloud.types import VmOrder
 from infra.launch.estimate import Estimate, estimate, gpu_gb, host_gb
 from infra.launch.prepare import MOST_SLOTS, Prepared, check_gpu, fitting_machines, on_machine
 from infra.machines import Gpu, find_gpu, gpu_key, machines
-from infra.naming import bucket_of, request_id, vm_name, watchdog_name
+from infra.naming import bucket_of, request_id, vm_name, watchdog_account, watchdog_name
 from infra.plan import Offer, offers
 from infra.watch.observed import Policy
-from infra.watch.orders import attempt_order
+from infra.watch.orders import attempt_order, watchdog_order, zones_near
 from infra.watch.spending import hourly_usd, longest_run_s
 from job.errors import UsageError
 from job.run.claims import Claim, Claims
@@ -82,6 +82,7 @@ class LaunchPlan:
     """None: the model's size is not known."""
     needs_gb: tuple[float, float] | None
     """Of the GPU's memory: at least, about."""
+    watch_here: bool
     watcher: str
     image_known: str
     hosts: tuple[Host, ...]
@@ -149,6 +150,7 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
         offers=found,
         estimate=cost,
         needs_gb=needs,
+        watch_here=asked.watch_here,
         watcher=_watcher(asked, bucket),
         image_known=around.image_known,
         hosts=_hosts(prepared, around),
@@ -163,6 +165,21 @@ def first_order(plan: LaunchPlan) -> VmOrder:
     return attempt_order(plan.uri, plan.machine, claim, longest_run_s(plan.machine, claims, claim, Policy()))
 
 
+def watcher_order(plan: LaunchPlan, request_id: str) -> VmOrder | None:
+    """The watchdog VM that is asked for first of all where the bucket has none; None for a plan without one."""
+    if plan.watch_here:
+        return None
+    machine = plan.machine
+    return watchdog_order(
+        bucket_of(plan.uri),
+        machine.project,
+        zones_near(machine.bucket_region)[0],
+        image=machine.image,
+        service_account=watchdog_account(machine.project),
+        request_id=request_id,
+    )
+
+
 def next_claim(plan: LaunchPlan, claims: Claims, now_s: float) -> Claim:
     """The right to the VM of the best offer, under the next number."""
     number = 1 if claims.newest is None else claims.newest.number + 1
@@ -173,7 +190,7 @@ def next_claim(plan: LaunchPlan, claims: Claims, now_s: float) -> Claim:
         claimed_at_s=now_s,
         zone=offer.zone,
         vm=vm_name(plan.uri, number),
-        request_id=request_id(plan.uri, number),
+        request_id=request_id(plan.uri, number, now_s),
         machine_type=offer.machine_type,
         spot=offer.spot,
         usd_per_hour=hourly_usd(offer, Policy()),
@@ -201,9 +218,12 @@ def check_places(gpu: str, asked: Asked) -> None:
 def _watcher(asked: Asked, bucket: str) -> str:
     if asked.watch_here:
         return "this process, as long as it runs"
-    small = machines().watchdog
-    price = f"{small.machine_type}, about ${small.usd_per_hour:.3f}/h for all runs of the bucket together"
-    return f"the bucket's watchdog VM {watchdog_name(bucket)} ({price}), started when it is not there"
+    known = machines()
+    price = f"{known.watchdog.machine_type}, about ${known.watchdog_usd_per_hour:.3f}/h"
+    return (
+        f"the bucket's watchdog VM {watchdog_name(bucket)} ({price} for all runs of the bucket together), "
+        "started when it is not there"
+    )
 
 
 def _hosts(prepared: Prepared, around: Surroundings) -> tuple[Host, ...]:

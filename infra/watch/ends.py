@@ -1,10 +1,10 @@
 """How an attempt's VM ended, told apart from outside. Pure: everything is in what was observed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infra.cloud.types import Operation, OperationKind, Trouble, Vm, VmStatus
-from infra.watch.observed import Damaged, Dated, Observed, Policy, Unknown
-from infra.watch.refusals import MOST_WORDS, refusal
+from infra.watch.observed import Damaged, Dated, Foreign, Observed, Policy, Unknown
+from infra.watch.refusals import MOST_WORDS, not_ours, refusal
 from job.errors import ExitCode
 from job.run.claims import Claim, How, SeenEnd
 from job.run.exit import ContainerExit
@@ -137,7 +137,7 @@ def _by_exit(claim: Claim, seen: Observed, vm: Vm | Unknown | None, last: Contai
             how, vouched = "preempted", claim.drill is not None
     else:
         how = _BY_CODE.get(code, "crashed")
-    detail = f"{last.reason}: {last.detail}" if last.detail else ""
+    detail = f"{last.reason}: {last.detail}" if last.detail and last.reason != "exit" else last.detail
     return end_of(claim, seen, vm, how, detail, exit_code=code, vouched=vouched)
 
 
@@ -172,6 +172,8 @@ def _absent(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Fo
     """The list does not have it. Only what the cloud did ends it, or a second look that misses it as well."""
     if isinstance(seen.operations, Unknown):
         return Found()
+    if isinstance(seen.looked_up, Foreign):
+        return _foreign(claim, seen, policy)
     inserts = [op for op in seen.operations if op.kind is OperationKind.INSERT]
     if inserts and inserts[-1].trouble is not None:  # the same request_id would be answered the same
         return Found(end=_refused(claim, seen, inserts[-1].trouble))
@@ -193,6 +195,20 @@ def _absent(claim: Claim, seen: Observed, policy: Policy, *, wanted: bool) -> Fo
     if claim.doubted_at_s is None or seen.now_s - claim.doubted_at_s < policy.doubt_s:
         return Found(doubt=True)
     return Found(end=end_of(claim, seen, None, "preempted", "it is gone; the cloud does not say why", vouched=False))
+
+
+def _foreign(claim: Claim, seen: Observed, policy: Policy) -> Found:
+    """Its name is taken by a VM without our labels. Another VM beside it might be paid for twice: a person looks. One
+    that trains is our own all the same, and finishes."""
+    if isinstance(seen.heartbeat_s, Unknown):
+        return Found()
+    if _lives(seen, policy):
+        return Found(doubt=False)
+    sure = claim.doubted_at_s is not None and seen.now_s - claim.doubted_at_s >= policy.doubt_s
+    if seen.heartbeat_s is not None and not sure:
+        return Found(doubt=True)
+    of_others = replace(seen, operations=Unknown("of another VM"))
+    return Found(end=end_of(claim, of_others, None, "refused", not_ours(claim)))
 
 
 def _refused(claim: Claim, seen: Observed, trouble: Trouble) -> SeenEnd:

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from infra.cloud.types import Cloud, CloudError, Operation, OperationKind, Vm, VmList, VmStatus
 from infra.machines import machines
+from infra.naming import run_labels
 from infra.plan import offers
-from infra.watch.observed import Damaged, Dated, Observed, Unknown, Wanted
+from infra.watch.observed import Damaged, Dated, Foreign, Observed, Unknown, Wanted
 from job.errors import BatonError
 from job.run.claims import Claim, Claims
 from job.run.exit import ContainerExit
@@ -130,12 +131,12 @@ class Looks:
         heartbeat = self._beat(newest)
         exit_ = self._exit(newest, vm, head, heartbeat, seen.now_s)
         operations: tuple[Operation, ...] | Unknown = Unknown("not asked for")
-        looked_up: Vm | Unknown | None = Unknown("not asked for")
+        looked_up: Vm | Foreign | Unknown | None = Unknown("not asked for")
         steady = isinstance(vm, Vm) and vm.status in (VmStatus.STARTING, VmStatus.RUNNING)
         if cloud is not None and not isinstance(vm, Unknown) and (not steady or exit_ is not None):
             operations = operations_of(cloud, newest)
             if vm is None:
-                looked_up = look_up(cloud, newest)
+                looked_up = look_up(cloud, newest, run_labels(self.uri, newest.number))
         return Observed(
             self.clock.time_s(),
             claims.record,
@@ -199,15 +200,16 @@ class Looks:
 
 
 def operations_of(cloud: Cloud, claim: Claim) -> tuple[Operation, ...] | Unknown:
-    """What was done to the claim's VM. The platform's doings are found by its number only, which its insert names."""
+    """What was done to the claim's VM. The platform's doings are found by its number only, which its insert names: that
+    of the claim, not of another VM that has the name, or had it before."""
     assert claim.zone is not None
     assert claim.vm is not None
     number = claim.instance_id
     try:
-        found = () if number is not None else cloud.operations(claim.zone, claim.vm)
-        inserts = [op for op in found if op.kind is OperationKind.INSERT and op.instance_id]
-        if number is None and inserts:
-            number = inserts[-1].instance_id
+        named = () if number is not None else cloud.operations(claim.zone, claim.vm)
+        found = tuple(op for op in named if op.kind is OperationKind.INSERT and op.request_id == claim.request_id)
+        if number is None and found:
+            number = found[-1].instance_id or None
         if number is not None:
             known = {op.name for op in found}
             of_it = cloud.operations(claim.zone, claim.vm, number)
@@ -217,14 +219,17 @@ def operations_of(cloud: Cloud, claim: Claim) -> tuple[Operation, ...] | Unknown
     return tuple(sorted(found, key=lambda op: op.at_s))
 
 
-def look_up(cloud: Cloud, claim: Claim) -> Vm | Unknown | None:
-    """The claim's VM by its name."""
+def look_up(cloud: Cloud, claim: Claim, labels: Mapping[str, str]) -> Vm | Foreign | Unknown | None:
+    """The claim's VM by its name; None also where another VM has the name by now, after the claim's own has gone."""
     assert claim.zone is not None
     assert claim.vm is not None
     try:
-        return cloud.get_vm(claim.zone, claim.vm)
+        vm = cloud.get_vm(claim.zone, claim.vm)
     except CloudError as error:
         return Unknown(str(error))
+    if vm is None or labels.items() <= vm.labels.items():
+        return vm
+    return Foreign(vm) if claim.instance_id in (None, vm.instance_id) else None
 
 
 def by_run(vms: VmList, label: str) -> Mapping[str, VmList]:

@@ -28,6 +28,14 @@ class Damaged:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """A VM of the claim's name without its labels: somebody else's, or our own whose labels somebody took off. It is
+    never touched."""
+
+    vm: Vm
+
+
+@dataclass(frozen=True)
 class Dated(Generic[T]):
     """A record and the bucket's time of its last write."""
 
@@ -63,7 +71,7 @@ class Observed:
     """Zones and regions that the list could not reach."""
     operations: tuple[Operation, ...] | Unknown = Unknown("not asked for")
     """On the newest claim's VM."""
-    looked_up: Vm | Unknown | None = Unknown("not asked for")
+    looked_up: Vm | Foreign | Unknown | None = Unknown("not asked for")
     """The newest claim's VM, asked for by its name, where the list does not have it."""
     head: Dated[Head] | Unknown | Damaged | None = None
     heartbeat_s: float | Unknown | None = None

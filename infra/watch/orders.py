@@ -5,7 +5,8 @@ import re
 
 from infra.cloud.types import VmOrder
 from infra.machines import machine_types, machines
-from infra.naming import run_labels, watchdog_labels, watchdog_name
+from infra.naming import region_of, run_labels, watchdog_labels, watchdog_name
+from infra.plan import offers
 from infra.vm import boot_attributes
 from job.errors import NeedsPerson
 from job.run.claims import Claim
@@ -16,6 +17,7 @@ _BOOT_IMAGE = re.compile(r"(?:projects/)?(?P<project>[a-z][a-z0-9.:-]*)/(?:globa
 LONGEST_RUN_S = 120 * 24 * 3600
 """What maxRunDuration takes at most."""
 SHORTEST_RUN_S = 30
+ANYWHERE = "us-central1"
 MOST_USD_PER_HOUR = 25.0
 """The dearest machine with one GPU costs less than half of it; one that is dearer is a mistake, or worse."""
 
@@ -77,7 +79,8 @@ def watchdog_order(
         machine_type=small.machine_type,
         spot=False,
         boot_image=machines().boot_image,
-        boot_disk_gb=max(small.boot_disk_gb, BOOT_IMAGE_GB),
+        boot_disk_gb=small.boot_disk_gb,
+        boot_disk_type=small.disk,
         service_account=service_account,
         request_id=request_id,
         labels=watchdog_labels(bucket),
@@ -92,8 +95,12 @@ def watchdog_order(
     )
 
 
-BOOT_IMAGE_GB = 50
-"""The boot image's own size; a disk cannot be smaller."""
+def zones_near(location: str | None) -> tuple[str, ...]:
+    """Where a watchdog VM is tried: the zones of a region, then those of another."""
+    known = sorted({offer.zone for spot in (True, False) for gpu in ("l4", "t4") for offer in offers(gpu, spot)})
+    here = tuple(zone for zone in known if region_of(zone) == (location or "").lower())
+    anywhere = tuple(zone for zone in known if region_of(zone) == ANYWHERE and zone not in here)
+    return here + anywhere
 
 
 def _refused(run_uri: str, claim: Claim, why: str) -> NeedsPerson:

@@ -7,40 +7,63 @@ from collections.abc import Sequence
 import infra.cloud.access
 from infra.cloud.access import explained, explanation
 from infra.cloud.types import CloudError, Operation, OperationKind, Trouble, TroubleKind, Vm, VmStatus
-from infra.naming import region_of, watchdog_labels, watchdog_name
-from infra.plan import offers
-from infra.watch.orders import watchdog_order
+from infra.naming import watchdog_account, watchdog_labels, watchdog_name
+from infra.watch.orders import watchdog_order, zones_near
 from job.errors import Transient
 from job.storage import open_bucket
 
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 300.0
-ANYWHERE = "us-central1"
 ELSEWHERE = (TroubleKind.STOCKOUT, TroubleKind.UNSUPPORTED)
 """Refusals that the next zone helps against."""
 
 
 def find_watchdog(bucket_uri: str, project: str) -> Vm | None:
-    """The watchdog VM of a bucket, None where there is none. Raises BatonError."""
+    """The watchdog VM of a bucket in whatever state, None where there is none. Raises BatonError."""
     with explained(project, "looking for the watchdog"):
         found = infra.cloud.access.open_cloud(project).list_vms(watchdog_labels(bucket_uri))
     name = watchdog_name(bucket_uri)
-    return next((vm for vm in found.vms if vm.name == name and vm.status is not VmStatus.STOPPING), None)
+    return next((vm for vm in found.vms if vm.name == name), None)
+
+
+def watches(vm: Vm | None) -> bool:
+    """Whether it does, or is about to: one that stops or has stopped does not."""
+    return vm is not None and vm.status in (VmStatus.STARTING, VmStatus.RUNNING)
 
 
 def watchdog_zones(bucket_uri: str) -> tuple[str, ...]:
     """The zones of the bucket's region, where that is told; then those of another."""
-    location = (open_bucket(f"{bucket_uri}/runs").location() or "").lower()
-    known = sorted({offer.zone for spot in (True, False) for gpu in ("l4", "t4") for offer in offers(gpu, spot)})
-    here = tuple(zone for zone in known if region_of(zone) == location)
-    anywhere = tuple(zone for zone in known if region_of(zone) == ANYWHERE and zone not in here)
-    return here + anywhere
+    return zones_near(open_bucket(f"{bucket_uri}/runs").location())
+
+
+def ensure_watchdog(bucket_uri: str, project: str, image: str) -> Vm | None:
+    """Somebody watches before money is spent: the watchdog VM that had to be created, None where one watches already.
+    Raises BatonError."""
+    if watches(find_watchdog(bucket_uri, project)):
+        return None
+    account = watchdog_account(project)
+    return create_watchdog(bucket_uri, project, watchdog_zones(bucket_uri), image=image, service_account=account)
+
+
+def remove_watchdog(bucket_uri: str, project: str) -> None:
+    """Deletes the watchdog VM in whatever state; returns when the cloud has none any more. Raises BatonError."""
+    until_s = time.monotonic() + PATIENCE_S
+    while (found := find_watchdog(bucket_uri, project)) is not None:
+        if time.monotonic() > until_s:
+            raise Transient(f"{found.name} is still being deleted.", fix="Look again: baton watchdog status")
+        if found.status is not VmStatus.STOPPING:
+            with explained(project, f"deleting {found.name}"):
+                infra.cloud.access.open_cloud(project).delete(found.zone, found.name)
+        time.sleep(LOOK_EVERY_S)
 
 
 def create_watchdog(bucket_uri: str, project: str, zones: Sequence[str], *, image: str, service_account: str) -> Vm:
-    """Asks for it, in the first of these zones that has room, and waits until the cloud shows it running. Raises
-    BatonError; two at once make one.
+    """Asks for it, in the first of these zones that has room, and waits until the cloud shows it running. One that has
+    stopped makes way first. Raises BatonError; two at once make one.
     """
+    found = find_watchdog(bucket_uri, project)
+    if found is not None and not watches(found):
+        remove_watchdog(bucket_uri, project)
     refused: Trouble | None = None
     for zone in zones:
         made = _create(bucket_uri.rstrip("/"), project, zone, image, service_account)

@@ -1,8 +1,10 @@
 """The Compute Engine in memory that creates VMs too, or refuses to."""
 
+from collections.abc import Mapping
+
 from fake_cloud import FakeCloud
 
-from infra.cloud.types import CloudError, Operation, OperationKind, Trouble, Vm, VmOrder, VmStatus
+from infra.cloud.types import CloudError, Operation, OperationKind, Trouble, Vm, VmList, VmOrder, VmStatus
 
 
 class CreatingCloud(FakeCloud):
@@ -15,6 +17,8 @@ class CreatingCloud(FakeCloud):
         self.inside: Trouble | None = None
         """A refusal inside the operation."""
         self.now_s = 0.0
+        self.going: dict[str, int] = {}
+        """VMs that are stopping, and for how many lists."""
 
     starts_as = VmStatus.STARTING
 
@@ -35,6 +39,14 @@ class CreatingCloud(FakeCloud):
                 self.now_s,
             )
         return Operation("op", OperationKind.INSERT, True, "w", "7", self.now_s, trouble=self.inside)
+
+    def list_vms(self, labels: Mapping[str, str]) -> VmList:
+        found = super().list_vms(labels)
+        for name in [*self.going]:
+            self.going[name] -= 1
+            if not self.going[name]:
+                del self.going[name], self.vms[name]
+        return found
 
     def count(self, method: str) -> int:
         return len([name for name, _ in self.asked if name == method])

@@ -63,7 +63,7 @@ def claim(number: int = 1, *, ago_s: float = 3600.0, ended: SeenEnd | None = Non
         claimed_at_s=NOW_S - ago_s,
         zone=ZONE,
         vm=vm_name(URI, number),
-        request_id=request_id(URI, number),
+        request_id=request_id(URI, number, NOW_S - ago_s),
         machine_type="g2-standard-4",
         spot=True,
         usd_per_hour=0.4,

@@ -15,7 +15,7 @@ import pytest
 from infra.cloud.types import VmOrder
 from infra.cloud.vm_request import insert_request
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine
-from infra.launch.planning import Asked, LaunchPlan, Surroundings, first_order, make_plan
+from infra.launch.planning import Asked, LaunchPlan, Surroundings, first_order, make_plan, watcher_order
 from infra.launch.prepare import Prepared
 from infra.launch.words import is_file
 from infra.machines import machines
@@ -23,9 +23,13 @@ from job.errors import UsageError
 from job.settings import Settings
 from tests.infra.compute_server import ComputeServer, compute_server
 
+PROJECT = "my-project"
 GOLDEN = Path(__file__).with_name("golden")
 ON_DEMAND = "l4-on-demand"
+WATCHDOG = "watchdog"
 CASES = [*(name for name, gpu in machines().gpu.items() if gpu.single), ON_DEMAND]
+EVERY = [*CASES, WATCHDOG]
+REQUEST_ID = "4c8f5a8e-6f0b-4d9b-9a55-2f1f7d3f6c11"
 OPERATION = {"id": "1", "name": "operation-1", "operationType": "insert", "status": "RUNNING"}
 
 
@@ -34,7 +38,7 @@ def the_plan(case: str) -> LaunchPlan:
     prepared = Prepared(settings, {}, {"data.train": Path("rows.jsonl")}, 100, 1.5e9)
     around = Surroundings(
         uri="gs://bucket/runs/sums",
-        project="my-project",
+        project=PROJECT,
         image=f"us-docker.pkg.dev/my-project/baton/train@sha256:{'0123456789abcdef' * 4}",
         boot_image="projects/deeplearning-platform-release/global/images/common-v20261101",
         service_account="baton-vm@my-project.iam.gserviceaccount.com",
@@ -43,6 +47,14 @@ def the_plan(case: str) -> LaunchPlan:
     )
     gpu = "l4" if case == ON_DEMAND else case
     return make_plan(Asked(gpu, spot=case != ON_DEMAND, cap_usd=20.0), prepared, around)
+
+
+def the_order(case: str) -> VmOrder:
+    if case != WATCHDOG:
+        return first_order(the_plan(case))
+    order = watcher_order(the_plan("l4"), REQUEST_ID)
+    assert order is not None
+    return order
 
 
 def off_the_wire(server: ComputeServer, order: VmOrder, project: str) -> dict[str, Any]:
@@ -66,26 +78,24 @@ def server() -> Iterator[ComputeServer]:
         yield known
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EVERY)
 def test_the_request_off_the_wire_is_the_golden_one(server: ComputeServer, case: str) -> None:
-    plan = the_plan(case)
-    sent = off_the_wire(server, first_order(plan), plan.machine.project)
+    sent = off_the_wire(server, the_order(case), PROJECT)
     assert sent == json.loads((GOLDEN / f"insert-{case}.json").read_text())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EVERY)
 def test_what_a_dry_run_shows_is_what_the_client_sends(server: ComputeServer, case: str) -> None:
-    plan = the_plan(case)
-    order = first_order(plan)
-    off_the_wire(server, order, plan.machine.project)
-    shown = insert_request(order, plan.machine.project)
+    order = the_order(case)
+    off_the_wire(server, order, PROJECT)
+    shown = insert_request(order, PROJECT)
     (asked,) = server.asked
     assert asked.body == shown.body
     assert shown.path == f"{asked.path}?requestId={asked.query['requestId']}"
 
 
 def test_there_is_a_golden_request_for_each_gpu_and_no_other() -> None:
-    assert {path.name for path in GOLDEN.iterdir()} == {f"insert-{case}.json" for case in CASES}
+    assert {path.name for path in GOLDEN.iterdir()} == {f"insert-{case}.json" for case in EVERY}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -105,6 +115,17 @@ def test_no_request_leaves_anything_to_be_paid_for_or_carries_a_secret(case: str
     else:
         assert scheduling["provisioningModel"] == "SPOT"
         assert scheduling["preemptionNoticeDuration"] == {"seconds": "120"}
+
+
+def test_a_watchdog_vm_stays_and_moves_with_its_host() -> None:
+    sent = json.loads((GOLDEN / f"insert-{WATCHDOG}.json").read_text())["body"]
+    assert sent["scheduling"] == {
+        "provisioningModel": "STANDARD",
+        "automaticRestart": True,
+        "onHostMaintenance": "MIGRATE",
+    }
+    assert [disk["autoDelete"] for disk in sent["disks"]] == [True]
+    assert "guestAccelerators" not in sent
 
 
 def test_every_boot_file_has_a_key_that_compute_engine_takes() -> None:
@@ -133,10 +154,9 @@ def main() -> None:
     """Writes the golden files."""
     GOLDEN.mkdir(exist_ok=True)
     with compute_server() as server:
-        for case in CASES:
-            plan = the_plan(case)
-            sent = off_the_wire(server, first_order(plan), plan.machine.project)
-            (GOLDEN / f"insert-{case}.json").write_text(json.dumps(sent, indent=2) + "\n")
+        for case in EVERY:
+            sent = off_the_wire(server, the_order(case), PROJECT)
+            (GOLDEN / f"insert-{case}.json").write_text(json.dumps(sent, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

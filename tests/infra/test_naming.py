@@ -34,12 +34,14 @@ def test_runs_of_the_same_name_in_two_buckets_have_vms_of_different_names() -> N
 
 def test_a_trailing_slash_makes_no_other_run() -> None:
     assert vm_name("gs://b/runs/sums/", 1) == vm_name("gs://b/runs/sums", 1)
-    assert request_id("gs://b/runs/sums/", 1) == request_id("gs://b/runs/sums", 1)
+    assert request_id("gs://b/runs/sums/", 1, 5.0) == request_id("gs://b/runs/sums", 1, 5.0)
 
 
-def test_an_attempt_has_one_request_id_and_another_attempt_another() -> None:
-    assert str(uuid.UUID(request_id("gs://b/runs/sums", 1))) == request_id("gs://b/runs/sums", 1)
-    assert request_id("gs://b/runs/sums", 1) != request_id("gs://b/runs/sums", 2)
+def test_a_claim_has_one_request_id_and_another_claim_another() -> None:
+    one = request_id("gs://b/runs/sums", 1, 5.0)
+    assert str(uuid.UUID(one)) == one == request_id("gs://b/runs/sums", 1, 5.0)
+    assert one != request_id("gs://b/runs/sums", 2, 5.0)
+    assert one != request_id("gs://b/runs/sums", 1, 5.5), "the same number of a run that was launched again"
 
 
 def test_labels_are_valid_and_name_bucket_run_and_attempt() -> None:

@@ -71,7 +71,7 @@ def test_a_preempted_vm_is_recorded_and_the_next_one_claimed_and_asked_for_in_on
     claimed = newest(plan)
     assert (claimed.number, claimed.kind, claimed.claimed_at_s, claimed.ended) == (2, "vm", NOW_S, None)
     assert (claimed.zone, claimed.machine_type, claimed.spot) == ("us-central1-b", "g2-standard-4", True)
-    assert (claimed.vm, claimed.request_id) == (vm_name(URI, 2), request_id(URI, 2))
+    assert (claimed.vm, claimed.request_id) == (vm_name(URI, 2), request_id(URI, 2, NOW_S))
     assert claimed.usd_per_hour == pytest.approx(0.41)
     assert [ask.claim for ask in plan.asks] == [claimed]
     assert plan.asks[0].max_run_s == longest_run_s(wanted().machine, plan.after, claimed, POLICY)  # type: ignore[arg-type]

@@ -107,7 +107,7 @@ class History:
             claimed_at_s=BEGAN_S,
             zone=offer.zone,
             vm=vm_name(URI, 1),
-            request_id=request_id(URI, 1),
+            request_id=request_id(URI, 1, BEGAN_S),
             machine_type=offer.machine_type,
             spot=True,
             usd_per_hour=offer.usd_per_hour,

@@ -2,18 +2,24 @@
 no sense is refused in one line."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from creating_cloud import CreatingCloud
 from fake_cloud import NO_CLOUD, REFUSED, FakeCloud
 from vm_runs import IMAGE, MACHINE, PREEMPTED, make, vm
 
+import infra.cloud.access
 from infra.cli.run import run
 from infra.cloud.types import Disk, VmStatus
-from infra.naming import OF_RUN, OWNER, hash8, vm_name
+from infra.naming import OF_RUN, OWNER, bucket_of, hash8, vm_name, watchdog_labels, watchdog_name
+from infra.watchdog import Watchdog
 from job.run.claims import Claim, read_claims
 from job.run.head import Status
 from job.run.spec import read_spec
@@ -26,6 +32,17 @@ Captured = pytest.CaptureFixture[str]
 def own(bucket: Bucket, number: int, **more: Any) -> Claim:
     """A claim whose VM has the name that it would have."""
     return vm(number, name=vm_name(bucket.uri, number), **more)
+
+
+@pytest.fixture
+def watched(run_bucket: Bucket, cloud: FakeCloud) -> FakeCloud:
+    """With the bucket's watchdog VM."""
+    bucket = bucket_of(run_bucket.uri)
+    machine = cloud.add(run_bucket.uri, 99)
+    del cloud.vms[machine.name]
+    name = watchdog_name(bucket)
+    cloud.vms[name] = replace(machine, name=name, labels=watchdog_labels(bucket))
+    return cloud
 
 
 def error(capsys: Captured) -> str:
@@ -62,7 +79,7 @@ def test_a_finished_run_is_left_as_it_is(verb: str, run_bucket: Bucket, cloud: F
     assert cloud.asked == []
 
 
-def test_stop_and_resume(run_bucket: Bucket, capsys: Captured) -> None:
+def test_stop_and_resume(run_bucket: Bucket, watched: FakeCloud, capsys: Captured) -> None:
     make(run_bucket, own(run_bucket, 1))
     assert run(["stop", run_bucket.uri, "--reason", "lunch", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reason"] == "lunch"
@@ -74,7 +91,7 @@ def test_stop_and_resume(run_bucket: Bucket, capsys: Captured) -> None:
     assert "Nobody can be asked here" in error(capsys)
     assert read_claims(run_bucket).want == "stop"
     assert run(["resume", run_bucket.uri, "--cap-usd", "50", "--yes"]) == 0
-    assert "baton watchdog" in capsys.readouterr().err, "nobody looks after it: who resumes has to know"
+    assert f"{watchdog_name(bucket_of(run_bucket.uri))} watches it" in capsys.readouterr().err
     spec = read_spec(run_bucket)
     assert spec is not None
     assert (spec.revision, spec.machine) == (2, MACHINE.model_copy(update={"cap_usd": 50.0}))
@@ -83,7 +100,52 @@ def test_stop_and_resume(run_bucket: Bucket, capsys: Captured) -> None:
     assert "is under way already" in error(capsys)
 
 
-def test_resume_changes_the_image_to_one_that_is_named_by_its_digest(run_bucket: Bucket, capsys: Captured) -> None:
+def test_a_run_is_wanted_again_once_somebody_watches_it(
+    run_bucket: Bucket, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = CreatingCloud()
+    monkeypatch.setattr(infra.cloud.access, "open_cloud", lambda project: cloud)
+    monkeypatch.setattr("infra.watch.orders.boot_attributes", dict)
+    monkeypatch.setattr(CreatingCloud, "starts_as", VmStatus.RUNNING)
+    make(run_bucket, own(run_bucket, 1, ended=PREEMPTED))
+    assert run(["stop", run_bucket.uri]) == 0
+    assert run(["resume", run_bucket.uri]) == 2
+    assert "$0.024/h for all runs together" in capsys.readouterr().err, "what it costs is in the question"
+    assert cloud.orders == []
+    cloud.refuses = REFUSED
+    assert run(["resume", run_bucket.uri, "--yes"]) == 3
+    assert read_claims(run_bucket).want == "stop", "nobody would look after it"
+    cloud.refuses = None
+    capsys.readouterr()
+    assert run(["resume", run_bucket.uri, "--yes"]) == 0
+    order = cloud.orders[-1]
+    assert (order.name, order.attributes["baton-image"]) == (watchdog_name(bucket_of(run_bucket.uri)), IMAGE)
+    assert f"{order.name}, which was started in {order.zone}, watches it" in capsys.readouterr().err
+    assert read_claims(run_bucket).want == "run"
+
+
+def test_a_run_that_is_resumed_can_be_watched_from_here(
+    run_bucket: Bucket, cloud: FakeCloud, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(run_bucket, own(run_bucket, 1, ended=PREEMPTED))
+    assert run(["stop", run_bucket.uri]) == 0
+    ticks: list[str] = []
+
+    def tick(watchdog: Watchdog) -> bool:
+        ticks.append(read_claims(run_bucket).want)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    monkeypatch.setattr(Watchdog, "tick", tick)
+    assert run(["resume", run_bucket.uri, "--watch-here", "--yes"]) == 0
+    assert ticks == ["run"]
+    assert cloud.asked == [], "no watchdog VM is looked for"
+    assert f"nobody watches it from here any more: baton watchdog run {run_bucket.uri}" in capsys.readouterr().err
+
+
+def test_resume_changes_the_image_to_one_that_is_named_by_its_digest(
+    run_bucket: Bucket, watched: FakeCloud, capsys: Captured
+) -> None:
     make(run_bucket, own(run_bucket, 1, ended=PREEMPTED))
     assert run(["resume", run_bucket.uri, "--image", "baton:latest", "--yes"]) == 2
     assert "--image: 'baton:latest' is not the name of a container" in error(capsys)
@@ -93,7 +155,7 @@ def test_resume_changes_the_image_to_one_that_is_named_by_its_digest(run_bucket:
     assert (shown["revision"], shown["changed"]) == (2, ["machine.image"])
 
 
-def test_resume_goes_only_where_the_gpu_is(run_bucket: Bucket, capsys: Captured) -> None:
+def test_resume_goes_only_where_the_gpu_is(run_bucket: Bucket, watched: FakeCloud, capsys: Captured) -> None:
     make(run_bucket, own(run_bucket, 1, ended=PREEMPTED))
     assert run(["resume", run_bucket.uri, "--zone", "mars-west1-a", "--yes"]) == 2
     assert "is not rented there" in error(capsys)

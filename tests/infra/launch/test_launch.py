@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from infra.localcloud.compute import ComputeServer, start
 from infra.localcloud.compute.timers import Timings
 from infra.localcloud.storage.process import BUCKET, StorageProcess
 from infra.naming import OF_RUN, hash8, run_labels, vm_name, watchdog_name
+from infra.watch.orders import watchdog_order
 from job.run.blobs import blob_name
 from job.run.claims import Claims, SeenEnd, claim_process, read_claims, update_claims
 from job.run.head import Head, Status
@@ -288,6 +291,32 @@ def test_a_missing_right_names_role_and_command(place: Place, capsys: pytest.Cap
     assert f"baton watchdog run {place.uri}" in said
 
 
+def test_a_vm_of_that_name_that_is_not_ours_is_left_alone_and_a_person_told(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = watchdog_order(
+        place.bucket_uri, "p", "us-central1-a", image=IMAGE, service_account="a", request_id=str(uuid.uuid4())
+    )
+    name = vm_name(place.uri, 1)
+    place.cloud.insert(replace(order, name=name, labels={"team": "else"}))
+    until(lambda: place.machines.is_running(name), "somebody else's VM")
+    assert run(NOW) == 3
+    said = capsys.readouterr().err
+    assert f"a VM {name} is in us-central1-a without the run's labels" in said
+    assert f"baton resume {place.uri}" in said
+    (claim,) = place.claims().attempts
+    assert claim.ended is not None
+    assert (claim.ended.how, claim.ended.ran_from_s) == ("refused", None)
+    assert place.claims().want == "failed"
+    foreign = place.cloud.get_vm("us-central1-a", name)
+    assert foreign is not None
+    assert (foreign.status, foreign.labels) == (VmStatus.RUNNING, {"team": "else"})
+
+    until(lambda: run(["resume", place.uri, "--yes"]) == 0, "it goes on")
+    assert run(["watchdog", "run", place.uri, "--once"]) == 0
+    assert list(place.vms()) == [vm_name(place.uri, 2)], "the next name"
+
+
 def test_credentials_that_have_expired_are_said_before_anything_is_written(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,6 +395,19 @@ def test_without_a_recipe_a_run_that_does_not_exist_is_refused(
     assert run([word for word in HERE if word != "recipe.toml"]) == 2
     assert f"there is no run at {place.uri}" in capsys.readouterr().err
     assert place.is_untouched()
+
+
+def test_a_name_whose_run_was_deleted_is_a_new_run(place: Place) -> None:
+    """What the cloud still tells of the VM of that name, its end included, is of another one."""
+    assert run([*HERE, "--detach"]) == 0
+    assert run(["down", place.uri, "--yes"]) == 0
+    until(lambda: place.vms() == {}, "the end of its VM")
+    for info in place.run.list(""):
+        place.run.delete(info.name)
+    assert run([*HERE, "--detach"]) == 0
+    (claim,) = place.claims().attempts
+    assert (claim.ended, place.claims().want) == (None, "run")
+    assert place.vms() == {vm_name(place.uri, 1): VmStatus.RUNNING}
 
 
 # --- which container -------------------------------------------------------------------------------------------------
@@ -562,8 +604,9 @@ def test_a_dry_run_needs_neither_credentials_nor_network_nor_settings(
     monkeypatch.chdir(ROOT)
     assert run(["launch", "--gpu", "a100", "--spot", "--dry-run", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    (request,) = shown["requests"]
-    assert request["method"] == "POST"
+    watchdog, request = shown["requests"]
+    assert watchdog["body"]["name"].startswith("baton-watchdog-")
+    assert request["method"] == watchdog["method"] == "POST"
     assert request["url"].startswith("https://compute.googleapis.com/compute/v1/projects/PROJECT/zones/")
     assert request["body"]["scheduling"]["provisioningModel"] == "SPOT"
     assert {item["key"] for item in request["body"]["metadata"]["items"]} >= {"startup-script", "baton-run"}
@@ -588,6 +631,11 @@ def test_a_dry_run_tells_people_offers_cost_hosts_and_the_request(
         "cap      $7.00",
         "baton-watchdog-",
         "storage.googleapis.com",
+        "e2-small, about $0.024/h for all runs",
+        "the watchdog VM's request, where the bucket has none yet",
+        "POST https://compute.googleapis.com/compute/v1/projects/PROJECT/zones/us-central1-a/instances?requestId=",
+        '"machineType": "zones/us-central1-a/machineTypes/e2-small"',
+        "the first attempt's request",
         "POST https://compute.googleapis.com/compute/v1/projects/PROJECT/zones/us-east4-a/instances?requestId=",
         '"provisioningModel": "STANDARD"',
     ):

@@ -21,7 +21,7 @@ from seen import end as an_end
 
 from infra.cloud.types import OperationKind, Trouble, TroubleKind, VmStatus
 from infra.watch.ends import Found, durable_step, judge, ran_from_s
-from infra.watch.observed import Damaged, Observed, Unknown
+from infra.watch.observed import Damaged, Foreign, Observed, Unknown
 from infra.watch.refusals import EVERYWHERE, NOT_HERE, refusal
 from job.run.claims import SeenEnd
 from job.run.head import Status
@@ -145,6 +145,7 @@ def test_a_drill_and_a_stop_explain_exit_75() -> None:
     assert ended(seen(operations=(), exit=last(75), head=head(Status.WAITING))).how == "waiting"
     assert ended(seen(operations=(), exit=last(75), head=head(Status.WAITING, attempt=2))).how == "preempted"
     assert ended(seen(operations=(), exit=last(1, "pull", "no such image"))).detail == "pull: no such image"
+    assert ended(seen(operations=(), exit=last(76, detail="no judge"))).detail == "no judge"
 
 
 def test_a_finished_run_has_a_moment_to_power_off() -> None:
@@ -234,6 +235,39 @@ def test_an_open_claim_is_asked_for_until_its_grace_has_passed() -> None:
     assert found(seen(claim(ago_s=100, instance_id=None), **known)) == Found(doubt=True)
 
 
+def test_a_vm_of_the_name_that_is_not_ours_needs_a_person() -> None:
+    """Its own past says nothing of the claim: neither how it ended nor what it cost."""
+    deleted = operation(OperationKind.DELETE, "alice@x", ago_s=90_000)
+    asked = replace(INSERTED, at_s=NOW_S - 80_000)
+    new: dict[str, Any] = {
+        "vms": (),
+        "looked_up": Foreign(vm(labels={})),
+        "heartbeat_s": None,
+        "head": None,
+        "operations": (deleted, asked),
+    }
+    one = claim(ago_s=5, instance_id=None)
+    over = ended(seen(one, **new))
+    assert (over.how, over.ran_from_s, over.exit_code) == ("refused", None, None)
+    assert f"{one.vm} is in us-central1-a without the run's labels" in over.detail
+    assert len(over.detail) < 190, "the verdict before it has to fit too"
+    told = refusal(one, Trouble(TroubleKind.TAKEN, "alreadyExists", "it exists"), NOW_S, 7)
+    assert told is not None
+    assert (told.how, told.detail) == ("refused", over.detail)
+    assert found(seen(one, **{**new, "operations": Unknown("503")})) == Found()
+
+
+def test_a_vm_that_lost_its_labels_is_left_alone_while_it_lives() -> None:
+    bare: dict[str, Any] = {"vms": (), "looked_up": Foreign(vm(labels={})), "operations": (INSERTED,)}
+    assert found(seen(heartbeat_s=NOW_S - POLICY.fresh_s, **bare)) == Found(doubt=False)
+    assert found(seen(heartbeat_s=Unknown("503"), **bare)) == Found()
+    silent = {"heartbeat_s": NOW_S - POLICY.fresh_s - 1, **bare}
+    assert found(seen(**silent)) == Found(doubt=True)
+    assert found(seen(claim(doubted_at_s=NOW_S - POLICY.doubt_s + 1), **silent)) == Found(doubt=True)
+    over = ended(seen(claim(doubted_at_s=NOW_S - POLICY.doubt_s), **silent))
+    assert (over.how, over.ran_from_s) == ("refused", NOW_S - 3600)
+
+
 def test_an_insert_under_way_is_waited_for() -> None:
     under_way = replace(INSERTED, done=False, ended_s=None)
     new: dict[str, Any] = {"vms": (), "looked_up": None, "heartbeat_s": None, "operations": (under_way,)}
@@ -251,7 +285,6 @@ def test_an_insert_under_way_is_waited_for() -> None:
         (TroubleKind.RATE_LIMIT, "rate limit"),
         (TroubleKind.PREEMPTED, "preempted"),
         (TroubleKind.INVALID, "refused"),
-        (TroubleKind.TAKEN, "never created"),
         (TroubleKind.UNAVAILABLE, "never created"),
         (TroubleKind.FORBIDDEN, "never created"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from creating_cloud import CreatingCloud
@@ -28,7 +29,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> CreatingCloud:
     monkeypatch.setattr(infra.cloud.access, "open_cloud", lambda project: fake)
     monkeypatch.setattr("infra.watch.orders.boot_attributes", dict)
     monkeypatch.setattr(infra.watch.watchdog_vm, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr("infra.cli.watchdog.LOOK_EVERY_S", 0.01)
     monkeypatch.setenv("BATON_PROJECT", "p")
     monkeypatch.setenv("BATON_BUCKET", URI)
     return fake
@@ -101,10 +101,38 @@ def test_the_buckets_watchdog_comes_is_found_and_goes(
     capsys.readouterr()
     assert run(["watchdog", "status"]) == 0
     assert "in us-central1-a, running" in capsys.readouterr().out
+    monkeypatch.setattr(CreatingCloud, "delete", slowly)
     assert run(["watchdog", "down", "--yes"]) == 0
-    assert cloud.vms == {}
+    assert "is deleted" in capsys.readouterr().err
+    assert cloud.vms == {}, "deleted is gone, and nothing less"
+    assert cloud.count("delete") == 1
     assert run(["watchdog", "down", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["deleted"] is None
+
+
+def slowly(cloud: CreatingCloud, zone: str, name: str) -> None:
+    """As the real one deletes: it is stopping for some looks, then gone."""
+    cloud.asked.append(("delete", name))
+    cloud.vms[name] = replace(cloud.vms[name], status=VmStatus.STOPPING)
+    cloud.going[name] = 3
+
+
+@pytest.mark.parametrize("state", [VmStatus.STOPPING, VmStatus.STOPPED])
+def test_a_watchdog_that_watches_no_more_makes_way_for_another(
+    run_bucket: Bucket, cloud: CreatingCloud, monkeypatch: pytest.MonkeyPatch, state: VmStatus
+) -> None:
+    monkeypatch.setattr(CreatingCloud, "starts_as", VmStatus.RUNNING)
+    monkeypatch.setattr(CreatingCloud, "delete", slowly)
+    up = ["watchdog", "up", "--yes", "--image", IMAGE]
+    assert run(up) == 0
+    (name,) = cloud.vms
+    cloud.vms[name] = replace(cloud.vms[name], status=state)
+    if state is VmStatus.STOPPING:
+        cloud.going[name] = 3
+    assert run(up) == 0
+    assert cloud.vms[name].status is VmStatus.RUNNING
+    assert len(cloud.orders) == 2
+    assert cloud.count("delete") == (state is VmStatus.STOPPED)
 
 
 def test_status_tells_when_somebody_last_looked(
