@@ -25,8 +25,9 @@ def test_a_run_is_stopped_leaves_nothing_and_is_resumed(vm_run: VmRun, reference
 
     refused = vm_run.cloud.baton("preempt", vm_run.name, "--yes", code=2)
     assert "there is nothing to preempt" in refused.stderr
-    vm_run.cloud.baton("resume", vm_run.name, "--yes")
-    vm_run.watch()
+    resumed = vm_run.cloud.baton("resume", vm_run.name, "--yes")
+    (watching,) = [vm for vm in vm_run.cloud.vms() if vm["labels"]["baton"] == "watchdog"]
+    assert f"{watching['name']}, which was started in {watching['zone']}, watches it" in resumed.stderr
     vm_run.finish()
     vm_run.check(reference, "stopped", "finished")
     assert vm_run.attempt_record(2)["resumed_from"]["step"] == 3
