@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from infra.localcloud.compute import catalog
-from infra.localcloud.compute.errors import bad_value
+from infra.localcloud.compute.errors import bad_value, not_found
 from infra.localcloud.compute.records import Instance, last
 from infra.localcloud.errors import Refusal
 
@@ -25,7 +25,7 @@ def make_instance(body: dict[str, Any], *, project: str, zone: str, id: int, now
     if not NAME.fullmatch(name):
         raise bad_value("resource.name", name, f"Must be a match of regex '{NAME.pattern}'")
     machine = _machine_type(str(body.get("machineType", "")), zone)
-    gpus = _gpus(body, machine, zone)
+    gpus = _gpus(body, machine, project, zone)
     resource = {
         **{key: value for key, value in body.items() if key not in ("name", "machineType")},
         "labels": _labels(body.get("labels", {})),
@@ -52,7 +52,7 @@ def _machine_type(url: str, zone: str) -> catalog.MachineType:
     return machine
 
 
-def _gpus(body: dict[str, Any], machine: catalog.MachineType, zone: str) -> list[dict[str, Any]]:
+def _gpus(body: dict[str, Any], machine: catalog.MachineType, project: str, zone: str) -> list[dict[str, Any]]:
     asked = body.get("guestAccelerators", [])
     if machine.gpu is not None:
         return [{"acceleratorType": f"zones/{zone}/acceleratorTypes/{machine.gpu}", "acceleratorCount": machine.gpus}]
@@ -61,9 +61,7 @@ def _gpus(body: dict[str, Any], machine: catalog.MachineType, zone: str) -> list
         if not machine.name.startswith("n1-"):
             raise bad_value("resource.guestAccelerators", name, f"{machine.name} takes no accelerators.")
         if name not in catalog.GPU_ZONES or zone not in catalog.zones_of_gpu(name):
-            raise bad_value(
-                "resource.guestAccelerators[0].acceleratorType", name, "The referenced resource is not here."
-            )
+            raise not_found(f"projects/{project}/zones/{zone}/acceleratorTypes/{name}")
         each["acceleratorCount"] = int(each.get("acceleratorCount", 1))
     return [dict(each) for each in asked]
 

@@ -18,7 +18,7 @@ import pytest
 import infra.cli.launching
 import infra.watch.watched
 from infra.cli.run import run
-from infra.cloud.types import VmStatus
+from infra.cloud.types import CloudError, TroubleKind, VmStatus
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine
 from infra.control import ended_by_hand
 from infra.localcloud.compute import ComputeServer, start
@@ -315,6 +315,21 @@ def test_a_vm_of_that_name_that_is_not_ours_is_left_alone_and_a_person_told(
     until(lambda: run(["resume", place.uri, "--yes"]) == 0, "it goes on")
     assert run(["watchdog", "run", place.uri, "--once"]) == 0
     assert list(place.vms()) == [vm_name(place.uri, 2)], "the next name"
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "accelerator"), [("g4-standard-48", None), ("n1-standard-4", "nvidia-tesla-t4")]
+)
+def test_a_machine_that_a_zone_does_not_have_is_a_matter_of_the_zone(
+    place: Place, machine_type: str, accelerator: str | None
+) -> None:
+    order = watchdog_order(
+        place.bucket_uri, "p", "europe-west3-a", image=IMAGE, service_account="a", request_id=str(uuid.uuid4())
+    )
+    asked = replace(order, machine_type=machine_type, accelerator=accelerator, spot=True, max_run_s=600)
+    with pytest.raises(CloudError) as refused:
+        place.cloud.insert(asked)
+    assert refused.value.trouble.kind is TroubleKind.UNSUPPORTED, refused.value
 
 
 def test_credentials_that_have_expired_are_said_before_anything_is_written(
