@@ -5,12 +5,18 @@
 PYTHON ?= python3
 TORCH ?= auto
 export PYTHON TORCH TORCH_INDEX
+# TARGET says which image: slim, train-cpu or train. REGISTRY=HOST/PROJECT/REPO says where it goes. BASE_IMAGE names
+# another base, UNSLOTH=no leaves Unsloth out, ENGINE picks docker, podman or buildah, CACHE=REPOSITORY keeps layers between machines, DRY_RUN=1 prints commands only.
+TARGET ?= train
+export BASE_IMAGE UNSLOTH CACHE TARGET
+image := $(PYTHON) -m tools.image
+image_flags := $(if $(DRY_RUN),--dry-run) $(if $(ENGINE),--engine $(ENGINE))
 # More flags for pytest, such as TEST_FLAGS="-k resume -x".
 TEST_FLAGS ?=
 
 bin := .venv/bin
 
-.PHONY: help setup demo check test test-all format lock system-deps clean
+.PHONY: help setup demo check test test-all format lock image image-test image-push image-base image-copy system-deps clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,7 +31,7 @@ check: setup system-deps ## locks, format, lint, shell, types, borders (about 1 
 	@tools/check.sh
 
 test: setup system-deps ## the core tests (at most 12 minutes)
-	@$(bin)/python -m pytest -n 2 --dist loadfile -m "not long" $(TEST_FLAGS)
+	@$(bin)/python -m pytest -n 2 --dist loadfile -m "not long and not image" $(TEST_FLAGS)
 
 test-all: test ## the core tests, then the long ones (at most 20 minutes more)
 	@$(bin)/python -m pytest -n 2 --dist loadfile -m long $(TEST_FLAGS)
@@ -36,6 +42,22 @@ format: setup ## formats, and mends what the linter can mend
 
 lock: setup ## resolves the locks again from pyproject.toml (10 s, network)
 	@$(bin)/python tools/lock.py
+
+image: ## builds the image TARGET=train (or train-cpu, slim) with docker, podman or buildah
+	@$(image) build $(image_flags) $(TARGET)
+
+image-test: $(if $(DRY_RUN),,setup) ## builds train-cpu and slim, and proves them in containers (at most 12 minutes; root)
+	@$(if $(DRY_RUN),,tools/system-deps.sh image)
+	@$(if $(DRY_RUN),$(image) build $(image_flags) train-cpu slim,$(bin)/python -m pytest -m image tests/image $(TEST_FLAGS))
+
+image-push: ## pushes the image TARGET that was built to REGISTRY=HOST/PROJECT/REPO, and prints NAME@DIGEST
+	@$(image) push $(image_flags) --registry "$(REGISTRY)" $(TARGET)
+
+image-base: ## looks up the digest of the base image, and prints it
+	@$(image) base $(image_flags)
+
+image-copy: ## copies the image FROM=NAME@DIGEST to another registry, or gives it a tag: TO=NAME[:TAG]
+	@$(image) copy $(image_flags) "$(FROM)" "$(TO)"
 
 system-deps: ## what checks and tests need of the system, by apt where that can be done
 	@tools/system-deps.sh

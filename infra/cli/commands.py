@@ -7,6 +7,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from job.errors import UsageError
+
+LOCAL_CLOUD = "infra.localcloud"
+
 COMMANDS = {
     "demo": "The whole story on this machine: launch, be preempted, go on elsewhere, compare the weights.",
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
@@ -56,8 +60,15 @@ def make_group() -> LazyGroup:
 
 
 def load(name: str) -> Any:
-    """The command of that name, from the `app` of its module."""
-    return get_command(importlib.import_module(f"infra.cli.{name}").app)
+    """The command of that name, from the `app` of its module. Raises UsageError for one that the image has not."""
+    try:
+        return get_command(importlib.import_module(f"infra.cli.{name}").app)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(LOCAL_CLOUD):
+            raise
+        raise UsageError(
+            f"baton {name} is not in the image, which has no local cloud.", fix="It works in a clone: make setup."
+        ) from None
 
 
 def _nothing() -> None:

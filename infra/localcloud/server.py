@@ -39,6 +39,7 @@ class LoopbackServer(ThreadingHTTPServer):
         self, address: tuple[str, int], answer: Answer, request_type: type[Request], now: Callable[[], float], name: str
     ) -> None:
         super().__init__(address, _Handler)
+        self.users = {os.geteuid()}
         self.answer = answer
         self.request_type = request_type
         self.now = now
@@ -90,16 +91,20 @@ def serving(
     now: Callable[[], float] = time.time,
     name: str = "ESF",
     stop: Callable[[], None] = lambda: None,
+    also_user: int | None = None,
 ) -> Iterator[str]:
     """Serves until the end of the block, at the address that it yields. `answer` is called from several threads.
 
     `stop` is called first of all at the end: what makes an answer wait ends its waiting then. `name`: what the real
-    server calls itself. Raises UsageError for a port that is taken.
+    server calls itself. `also_user` is answered like this process's own: a container's, which has one of its own.
+    Raises UsageError for a port that is taken.
     """
     try:
         server = LoopbackServer((host, port), answer, request_type, now, name)
     except OSError as error:
         raise UsageError(f"{host}:{port}: {error.strerror}", fix="Name another port, or 0 for a free one.") from None
+    if also_user is not None:
+        server.users.add(also_user)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name=f"serve {port}", daemon=True)
     thread.start()
     try:
@@ -176,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     @cached_property
     def _is_of_our_user(self) -> bool:
-        return peer_uid(self.client_address, self.server.address) == os.geteuid()
+        return peer_uid(self.client_address, self.server.address) in self.server.users
 
     def _send(self, response: Response) -> None:
         bare = self.command == "HEAD" or response.status in (204, 304)

@@ -33,6 +33,7 @@ from job.run.spec import Spec, SpecModel
 from job.settings import to_plain
 from job.storage import open_bucket
 
+HEARTBEAT = "heartbeat"  # the file that docker/healthcheck.sh looks for
 LAST_WORDS_S = 5.0  # for attempt.json and the journal, when everything that matters is done
 
 
@@ -145,6 +146,7 @@ class Attempt:
             self.traffic,
             heartbeat_s=attempt.heartbeat_s,
             on_want=self._hear_want,
+            sign=self.scratch / HEARTBEAT,
         )
         self.loop.call(lambda: self._open(owner))
         self.notice.watch_metadata(attempt.notice_s)

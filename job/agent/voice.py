@@ -46,8 +46,11 @@ class Voice:
         *,
         heartbeat_s: float,
         on_want: Callable[[Want, str | None], None],
+        sign: Path,
     ) -> None:
-        """From now on it is heard in the bucket too; writes nothing yet. `on_want`: when the run is to stop."""
+        """From now on it is heard in the bucket too; writes nothing yet. `on_want`: when the run is to stop; `sign`:
+        a file whose time is that of the last heartbeat.
+        """
         head = claimed.owner.head
         self._heartbeats = Heartbeats(
             bucket,
@@ -57,6 +60,7 @@ class Voice:
             on_want=on_want,
             on_trouble=lambda text: self.journal.event("heartbeat_failed", error=text),
             phase=self.phases.current,
+            sign=sign,
         )
         self._traffic = traffic
         self._record = LiveRecord(

@@ -1,8 +1,10 @@
 """The sign of life of an attempt, by its own thread, which also hears whether the run is still wanted."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import Field
 
@@ -40,7 +42,8 @@ class Heartbeats:
 
     `on_want` is called, in the thread, when claims.json says stop or failed, with the reason; once for each
     such word. `on_trouble` is told when the bucket fails, once until it works again. Neither such trouble nor
-    anything in the bucket ends the thread or reaches the training.
+    anything in the bucket ends the thread or reaches the training. The time of the file `sign` is that of the last
+    one that the bucket has: the container's health check looks at it (docker/healthcheck.sh).
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class Heartbeats:
         on_want: Callable[[Want, str | None], None],
         on_trouble: Callable[[str], None],
         phase: str = "start",
+        sign: Path | None = None,
     ) -> None:
+        self._sign = sign
         self._bucket, self._attempt, self._incarnation = bucket, attempt, incarnation
         self._interval_s, self._on_want, self._on_trouble = interval_s, on_want, on_trouble
         self._phase, self._step, self._progress_s = phase, None, time.time()  # type: str, int | None, float
@@ -124,3 +129,6 @@ class Heartbeats:
                 number=self._number,
             )
         self._bucket.write(heartbeat_name(self._attempt), now.to_bytes())
+        if self._sign is not None:
+            with contextlib.suppress(OSError):  # the file is for whoever looks from outside; the run goes on
+                self._sign.touch()

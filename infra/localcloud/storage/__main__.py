@@ -20,13 +20,22 @@ def main() -> int:
     parser.add_argument(
         "--bucket", action="append", default=[], help="a bucket that is there from the start; repeatable"
     )
+    parser.add_argument(
+        "--user", type=int, metavar="UID", help="answer this user as well: a container's, which is not this one's"
+    )
     arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     keep_bytes = not arguments.discard
     try:
-        with start(arguments.root, port=arguments.port, policy=arguments.policy, keep_bytes=keep_bytes) as server:
+        with start(
+            arguments.root,
+            port=arguments.port,
+            policy=arguments.policy,
+            keep_bytes=keep_bytes,
+            also_user=arguments.user,
+        ) as server:
             for name in arguments.bucket:
                 server.make_bucket(name)
             print(server.url, flush=True)

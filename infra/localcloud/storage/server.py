@@ -43,10 +43,12 @@ def start(
     keep_bytes: bool = True,
     now: Callable[[], float] = time.time,
     callers: Callers | None = None,
+    also_user: int | None = None,
 ) -> Iterator[StorageServer]:
     """Serves until the end of the block. Without a root all is gone then; with one it is there at the next start.
 
     `callers` tells VMs from the person at the laptop; without it whoever sends no token is `anonymous`.
+    `also_user` is answered like this process's own.
 
     Raises UsageError for a root that is not this server's own, and for a port that is taken.
     """
@@ -56,7 +58,13 @@ def start(
         dispatch = Dispatch(Service(store, Uploads(store), Gate(policy, now)), faults, accounting, callers)
         try:
             with serving(
-                dispatch.answer, port=port, request_type=Request, now=now, name="UploadServer", stop=faults.stop
+                dispatch.answer,
+                port=port,
+                request_type=Request,
+                now=now,
+                name="UploadServer",
+                stop=faults.stop,
+                also_user=also_user,
             ) as url:
                 yield StorageServer(url, faults, accounting, store)
         finally:
