@@ -24,7 +24,7 @@ RUN apt-get update \
     && find / -xdev -type f -perm /6000 -exec chmod ug-s {} + \
     && useradd --uid 1000 --home-dir /cache/home --shell /usr/sbin/nologin baton \
     && install --directory --owner baton --group baton /cache /cache/home
-ENV PATH=/opt/venv/bin:/baton/bin:/usr/bin:/bin \
+ENV PATH=/opt/venv/bin:/baton/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONPATH=/baton \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -45,6 +45,7 @@ RUN python3 -m venv --without-pip /opt/venv
 # The project, compiled: the root file system may be read-only.
 FROM python AS project
 COPY docker/baton docker/healthcheck.sh /project/baton/bin/
+COPY docker/smoke.py /project/baton/docker/
 COPY LICENSE entrypoint.sh pyproject.toml /project/baton/
 COPY data /project/baton/data
 COPY recipes /project/baton/recipes
@@ -54,12 +55,12 @@ RUN rm -rf /project/baton/infra/localcloud \
     && python -m compileall -q --invalidation-mode unchecked-hash -s /project /project/baton/job /project/baton/infra
 
 FROM python AS slim
+COPY docker/requirements-base.txt /opt/locks/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,source=docker,target=/opt/locks \
     --mount=type=secret,id=ca \
     /opt/tools/install.sh base
 COPY --from=project /project /
-RUN --mount=type=bind,source=docker,target=/opt/locks python /opt/locks/smoke.py base
+RUN python docker/smoke.py base
 USER baton
 ENTRYPOINT ["baton"]
 CMD ["--help"]
@@ -72,17 +73,17 @@ LABEL org.opencontainers.image.title="baton slim" \
 
 FROM python AS train-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY docker/requirements-torch-cpu.txt /opt/locks/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,source=docker,target=/opt/locks \
     --mount=type=bind,from=wheels,target=/opt/wheels \
     --mount=type=secret,id=ca \
     TORCH_INDEX="$TORCH_INDEX" /opt/tools/install.sh torch-cpu
+COPY docker/requirements-base.txt docker/requirements-train.txt /opt/locks/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,source=docker,target=/opt/locks \
     --mount=type=secret,id=ca \
     /opt/tools/install.sh base train
 COPY --from=project /project /
-RUN --mount=type=bind,source=docker,target=/opt/locks python /opt/locks/smoke.py torch-cpu base train
+RUN python docker/smoke.py torch-cpu base train
 USER baton
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15m CMD ["healthcheck.sh"]
 ENTRYPOINT ["/baton/entrypoint.sh"]
@@ -99,21 +100,21 @@ FROM python AS train
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev libpython3-dev \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
+COPY docker/requirements-torch-cuda.txt /opt/locks/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,source=docker,target=/opt/locks \
     --mount=type=secret,id=ca \
     /opt/tools/install.sh torch-cuda
+COPY docker/requirements-gpu.txt /opt/locks/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,source=docker,target=/opt/locks \
     --mount=type=secret,id=ca \
     /opt/tools/install.sh gpu
+COPY docker/requirements-base.txt docker/requirements-train.txt /opt/locks/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,source=docker,target=/opt/locks \
     --mount=type=secret,id=ca \
     /opt/tools/install.sh base train
 ARG UNSLOTH=yes
+COPY docker/requirements-unsloth.txt /opt/locks/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,source=docker,target=/opt/locks \
     --mount=type=secret,id=ca \
     if [ "$UNSLOTH" = yes ]; then /opt/tools/install.sh unsloth; fi
 # What the NVIDIA container toolkit brings in, and the oldest driver that CUDA 13 works with (entrypoint.sh).
@@ -121,8 +122,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     BATON_NEEDS_DRIVER=580
 COPY --from=project /project /
-RUN --mount=type=bind,source=docker,target=/opt/locks \
-    if [ "$UNSLOTH" = yes ]; then set -- unsloth; fi; python /opt/locks/smoke.py torch-cuda gpu base train "$@"
+RUN if [ "$UNSLOTH" = yes ]; then set -- unsloth; fi; python docker/smoke.py torch-cuda gpu base train "$@"
 USER baton
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15m CMD ["healthcheck.sh"]
 ENTRYPOINT ["/baton/entrypoint.sh"]

@@ -15,7 +15,7 @@ from importlib.metadata import distributions
 from os import environ
 from pathlib import Path
 
-LOCKS = Path(__file__).parent
+LOCKS = Path("/opt/locks")
 PACKAGES = ("job", "infra")
 NEED_LOCAL_CLOUD = {"infra.cli.demo", "infra.cli.local", "infra.demo"}  # which is not shipped
 NEED_TORCH = ("job.training",)

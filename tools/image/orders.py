@@ -61,6 +61,8 @@ def build_command(
     labels = {"org.opencontainers.image.base.name": build.base.name.partition("@")[0]}
     if build.base.digest:
         labels["org.opencontainers.image.base.digest"] = build.base.digest
+    if build.target == "train" and not build.unsloth:
+        labels["org.opencontainers.image.licenses"] = "Apache-2.0"
     contexts = {"wheels": build.wheels} if build.wheels and (engine.name != "docker" or engine.buildx) else {}
     common = [
         f"--target={build.target}",
