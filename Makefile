@@ -48,7 +48,7 @@ image: ## builds the image TARGET=train (or train-cpu, slim) with docker, podman
 
 image-test: $(if $(DRY_RUN),,setup) ## builds train-cpu and slim, and proves them in containers (at most 12 minutes; root)
 	@$(if $(DRY_RUN),,tools/system-deps.sh image)
-	@$(if $(DRY_RUN),$(image) build $(image_flags) train-cpu slim,$(bin)/python -m pytest -m image tests/image $(TEST_FLAGS))
+	@$(if $(DRY_RUN),$(image) build $(image_flags) train-cpu slim,$(bin)/python -m pytest -m image $(TEST_FLAGS))
 
 image-push: ## pushes the image TARGET that was built to REGISTRY=HOST/PROJECT/REPO, and prints NAME@DIGEST
 	@$(image) push $(image_flags) --registry "$(REGISTRY)" $(TARGET)

@@ -20,7 +20,17 @@ SOME_SECONDS = ["cli", "checkpoint_stall", "notice", "transfer"]
 LONGER = ["train_step", "restore", "recovery", "watchdog"]  # two trainers, some cold starts, a minute of looks
 
 
-@pytest.mark.parametrize("name", [*SOME_SECONDS, *(pytest.param(name, marks=pytest.mark.long) for name in LONGER)])
+IN_CONTAINERS = ["image"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *SOME_SECONDS,
+        *(pytest.param(name, marks=pytest.mark.long) for name in LONGER),
+        *(pytest.param(name, marks=pytest.mark.image) for name in IN_CONTAINERS),
+    ],
+)
 def test_a_smoke_run_prints_tables_and_writes_claims_without_judging_them(name: str, tmp_path: Path) -> None:
     file = tmp_path / "claims.json"
     done = subprocess.run(
@@ -44,7 +54,7 @@ def test_a_smoke_run_prints_tables_and_writes_claims_without_judging_them(name: 
 
 def test_every_benchmark_has_a_smoke_run_here() -> None:
     runnable = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "options(__doc__" in path.read_text()}
-    assert runnable == {*SOME_SECONDS, *LONGER}
+    assert runnable == {*SOME_SECONDS, *LONGER, *IN_CONTAINERS}
 
 
 def window(kind: str, begin_s: float, end_s: float, held_s: float = 0.0) -> dict[str, Any]:

@@ -96,6 +96,45 @@ def test_a_signal_before_the_entry_point_has_become_the_job_gives_75(tmp_path: P
     assert run("./entrypoint.sh", PATH=f"{tmp_path}:{os.environ['PATH']}").returncode == 75
 
 
+def entry_point_with_gpu(tmp_path: Path, answer: str | None) -> subprocess.CompletedProcess[str]:
+    """The entry point of an image for GPUs, as far as `python -m job`, which is none here."""
+    for name, text in {"python": "echo python $*", **({"nvidia-smi": answer} if answer is not None else {})}.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    return run("./entrypoint.sh", "recipe.toml", PATH=path, BATON_NEEDS_DRIVER="580", XDG_CACHE_HOME=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "no GPU here"),
+        ("exit 9", "no GPU here"),
+        ("echo 'No devices were found'", "no GPU here"),
+        ("echo 570.195.03", "driver 580 or newer, found 570.195.03"),
+    ],
+)
+def test_the_entry_point_for_gpus_wants_one_and_a_driver_that_cuda_13_works_with(
+    tmp_path: Path, answer: str | None, says: str
+) -> None:
+    if answer is None and shutil.which("nvidia-smi", path="/usr/bin:/bin"):
+        pytest.skip("this machine has a GPU")
+    result = entry_point_with_gpu(tmp_path, answer)
+    assert result.returncode == 3
+    assert says in result.stderr.splitlines()[-1]
+
+
+def test_the_entry_point_for_gpus_becomes_the_job_where_the_driver_is_new_enough(tmp_path: Path) -> None:
+    result = entry_point_with_gpu(tmp_path, "printf '580.95.05\\n580.95.05\\n'")  # two GPUs
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "python -m job recipe.toml"
+
+
+def test_the_entry_point_has_less_than_40_lines() -> None:
+    assert len((ROOT / "entrypoint.sh").read_text().splitlines()) < 40
+
+
 @pytest.mark.needs_system("shellcheck")
 def test_the_shell_scripts_are_sound() -> None:
     scripts = [

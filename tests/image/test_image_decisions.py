@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BUILD = Build(target="train-cpu", base=Base(f"debian@{DIGEST}", DIGEST), commit=COMMIT, context=Path("/clone"))
-FRESH = Host(cgroup_v2=True, systemd=True, may_raise_limits=True, nofile=NOFILE, nproc=-1, has_runc=False)
+FRESH = Host(cgroup_v2=True, systemd=True, may_raise_limits=True, nofile=NOFILE, nproc=32768, has_runc=False)
 
 
 @pytest.mark.parametrize(

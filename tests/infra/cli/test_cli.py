@@ -13,6 +13,7 @@ import pytest
 from infra.cli import SIGNALS
 from infra.cli.commands import COMMANDS, load
 from infra.cli.run import run
+from job.errors import UsageError
 from job.run.claims import claim_process
 from job.storage import open_bucket
 
@@ -197,3 +198,16 @@ def test_a_signal_that_comes_before_the_agent_has_begun_is_not_lost(number: sign
         timeout=120,
     )
     assert done.returncode == 75, done.stderr
+
+
+@pytest.mark.parametrize("name", ["demo", "local"])
+def test_without_the_local_cloud_as_in_the_image_its_commands_say_so(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [
+        module for module in sys.modules if module.startswith(("infra.cli.demo", "infra.cli.local", "infra.demo"))
+    ]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "infra.localcloud.state", None)
+    with pytest.raises(UsageError, match=f"baton {name} is not in the image"):
+        load(name)

@@ -91,6 +91,19 @@ def test_other_users_of_this_machine_are_refused(cloud: Cloud) -> None:
     assert as_user("65534", "--clear-groups") == "403"
 
 
+@pytest.mark.needs_system("setpriv")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
+def test_a_containers_user_is_answered_where_it_is_named_and_nobody_else() -> None:
+    def as_user(uid: str, url: str) -> str:
+        command = ["setpriv", "--reuid", uid, "--clear-groups", "/usr/bin/python3", "-c", ASK, url]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout.strip()
+
+    with start(also_user=65533) as server:
+        server.make_bucket("b-1")
+        assert as_user("65533", f"{server.url}/storage/v1/b/b-1") == "200"
+        assert as_user("65534", f"{server.url}/storage/v1/b/b-1") == "403"
+
+
 def test_the_kernel_says_whose_a_connection_is_and_nobodys_when_it_is_closed(cloud: Cloud) -> None:
     server = ("127.0.0.1", int(cloud.server.url.rpartition(":")[2]))
     connection = http.client.HTTPConnection(*server)

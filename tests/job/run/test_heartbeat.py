@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from faults import FaultyBucket
@@ -160,3 +161,21 @@ def test_stopping_writes_the_last_state_and_ends_the_thread(bucket: Bucket, beat
     beats.beat(phase="after")
     beats.stop()
     assert bucket.stat(heartbeat_name(2)) == generation
+
+
+def test_the_sign_is_as_old_as_the_last_heartbeat_that_the_bucket_has(faulty: FaultyBucket, tmp_path: Path) -> None:
+    sign = tmp_path / "heartbeat"
+    trouble = threading.Event()
+    outage = threading.Event()
+    outage.set()
+    faulty.before = lambda number, method, name: Transient("no bucket today") if outage.is_set() else None
+    beats = Heartbeats(
+        faulty, 2, 1, interval_s=0.01, on_want=lambda *_: None, on_trouble=lambda _: trouble.set(), sign=sign
+    )
+    beats.start()
+    assert trouble.wait(WAIT_S)
+    assert not sign.exists(), "the bucket has none yet"
+    outage.clear()
+    wait_until(sign.exists)
+    beats.stop()
+    assert read_heartbeat(faulty, 2) is not None
