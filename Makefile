@@ -27,7 +27,7 @@ setup: ## makes .venv from the locks (about 2 minutes, once)
 demo: setup ## the whole story here: launch, be preempted twice, go on elsewhere, compare (about 2 minutes)
 	@$(bin)/baton demo
 
-check: setup system-deps ## locks, format, lint, shell, types, borders (about 1 minute)
+check: setup system-deps ## locks, format, lint, shell, workflows, types, borders (about 1 minute)
 	@tools/check.sh
 
 test: setup system-deps ## the core tests (at most 12 minutes)

@@ -32,6 +32,9 @@ stage "format (make format mends it)" "$bin/ruff" format --check --quiet .
 stage "lint" "$bin/ruff" check --quiet .
 stage "shell" shell_scripts
 if [[ -f Dockerfile ]]; then stage "Dockerfile" "$bin/hadolint" Dockerfile; fi
+stage "workflows" "$bin/actionlint"
+stage "workflows' safety" "$bin/zizmor" --quiet --offline --pedantic --strict-collection .github
+stage "settings page" "$bin/python" -m job.settings.docs --check
 stage "types" "$bin/mypy"
 stage "borders and packaging" "$bin/python" -m pytest -q --no-header tests/test_borders.py tests/test_packaging.py
 
