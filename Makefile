@@ -16,7 +16,7 @@ TEST_FLAGS ?=
 
 bin := .venv/bin
 
-.PHONY: help setup demo check test test-all format lock image image-test image-push image-base image-copy system-deps clean
+.PHONY: help setup demo check test test-all format lock image image-test image-push image-base image-copy release-check release system-deps clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -51,13 +51,19 @@ image-test: $(if $(DRY_RUN),,setup) ## builds train-cpu and slim, and proves the
 	@$(if $(DRY_RUN),$(image) build $(image_flags) train-cpu slim,$(bin)/python -m pytest -m image $(TEST_FLAGS))
 
 image-push: ## pushes the image TARGET that was built to REGISTRY=HOST/PROJECT/REPO, and prints NAME@DIGEST
-	@$(image) push $(image_flags) --registry "$(REGISTRY)" $(TARGET)
+	@$(image) push $(image_flags) --registry "$$REGISTRY" $(TARGET)
 
 image-base: ## looks up the digest of the base image, and prints it
 	@$(image) base $(image_flags)
 
 image-copy: ## copies the image FROM=NAME@DIGEST to another registry, or gives it a tag: TO=NAME[:TAG]
-	@$(image) copy $(image_flags) "$(FROM)" "$(TO)"
+	@$(image) copy $(image_flags) "$$FROM" "$$TO"
+
+release-check: ## whether TAG=v1.2.0, pyproject.toml and CHANGELOG.md name one version
+	@$(PYTHON) -m tools.release check "$$TAG"
+
+release: ## makes the release TAG on GitHub, of IMAGES="train=NAME@DIGEST train-cpu=... slim=..."
+	@$(PYTHON) -m tools.release publish $(if $(DRY_RUN),--dry-run) --images="$$IMAGES" "$$TAG"
 
 system-deps: ## what checks and tests need of the system, by apt where that can be done
 	@tools/system-deps.sh

@@ -1,5 +1,6 @@
 """What is decided about the image, without an engine: which one builds it, how, and what its complaints mean."""
 
+import json
 import re
 import subprocess
 import sys
@@ -132,6 +133,16 @@ def test_a_pushed_image_is_named_by_its_digest() -> None:
         digest_in("pushed", remote)
 
 
+def test_buildx_tells_the_digest_of_the_image_beside_that_of_its_configuration() -> None:
+    told = {
+        "buildx.build.provenance": {"materials": [{"uri": f"pkg:docker/debian@bookworm?digest=sha256:{'1' * 64}"}]},
+        "containerimage.config.digest": f"sha256:{'2' * 64}",
+        "containerimage.descriptor": {"digest": DIGEST, "size": 1},
+        "containerimage.digest": DIGEST,
+    }
+    assert digest_in(json.dumps(told, indent=2), "h/p/slim") == DIGEST
+
+
 @pytest.mark.parametrize("registry", ["", "https://eu.pkg.dev/p", "a b", "UPPER/case", "host/repo;rm"])
 def test_what_is_no_registry_is_refused(registry: str) -> None:
     with pytest.raises(UsageError, match="is no registry"):
@@ -146,6 +157,7 @@ def test_a_copy_keeps_every_byte_and_without_a_tag_is_found_by_its_digest_only()
     assert "--dest-tls-verify=false" in command
     assert "--src-tls-verify=false" not in command
     assert copy_command(source, "ghcr.io/x/slim:v1")[-1] == "docker://ghcr.io/x/slim:v1"
+    assert copy_command(source, "ghcr.io/Owner/slim:RC")[-1] == "docker://ghcr.io/owner/slim:RC"
     with pytest.raises(UsageError, match="No digest"):
         copy_command("eu.pkg.dev/p/r/slim:v1", "ghcr.io/x/slim")
 

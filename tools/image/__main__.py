@@ -19,6 +19,7 @@ from tools.image.orders import (
     Build,
     build_command,
     commit_of,
+    copied_name,
     copy_command,
     digest_in,
     pull_command,
@@ -103,8 +104,8 @@ def copy(given: argparse.Namespace) -> None:
         return
     run.program("skopeo", why="it copies images between registries")
     run.Engines(Engine("podman"), run.settings()).run(command, doing=f"copying {given.source}", image=given.source)
-    name, tag = given.to.rpartition("/")[::2]
-    tell(f"{name}/{tag.partition(':')[0]}@{digest_in(given.source, given.source)}", os.environ.get("TARGET"))
+    name, _ = copied_name(given.to)
+    tell(f"{name}@{digest_in(given.source, given.source)}", os.environ.get("TARGET"))
 
 
 def tell(image: str, target: str | None = None) -> None:

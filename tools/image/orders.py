@@ -1,5 +1,6 @@
 """The command lines that build, push and look up an image with each engine; all pure."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,17 @@ def push_command(engine: Engine, local: str, remote: str, digest_file: Path, *, 
 def copy_command(source: str, to: str) -> list[str]:
     """Copies NAME@DIGEST, byte for byte, to NAME or NAME:TAG; without a tag it is found by its digest only."""
     digest = digest_in(source, source)
-    target = to if ":" in to.rpartition("/")[2] else f"{to}@{digest}"
+    name, tag = copied_name(to)
+    target = f"{name}:{tag}" if tag else f"{name}@{digest}"
     plain = [f"--{end}-tls-verify=false" for end, name in (("src", source), ("dest", to)) if tls(name)]
     return ["skopeo", "copy", "--preserve-digests", *plain, f"docker://{source}", f"docker://{target}"]
+
+
+def copied_name(to: str) -> tuple[str, str]:
+    """NAME and TAG of NAME[:TAG]. Registries want small letters; an owner on GitHub may be written with capitals."""
+    path, slash, last = to.rpartition("/")
+    last, _, tag = last.partition(":")
+    return f"{path}{slash}{last}".lower(), tag
 
 
 def tls(image: str) -> list[str]:
@@ -132,6 +141,8 @@ def remote_name(registry: str, target: str, commit: str) -> str:
 
 def digest_in(text: str, what: str) -> str:
     """The digest that an engine printed. Raises UsageError when there is none."""
+    if text.startswith("{"):  # buildx's metadata: the first digest in it is that of the image's configuration
+        text = str(json.loads(text).get("containerimage.digest", text))
     if found := DIGEST.search(text):
         return found[0]
     raise UsageError(f"No digest of {what} was told: {text.strip()[-200:]!r}.")
