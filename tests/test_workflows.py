@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from infra.registry.signer import Signer
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = {path.name: path.read_text() for path in sorted(FOLDER.glob("*.yaml"))}
@@ -206,6 +208,11 @@ def test_what_makes_a_release_works_in_a_clone_of_one(call: Call, tmp_path: Path
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.0 - 2026-11-21\n\n- It works.\n")
     expected = "gh release create v1.2.0 " if call.target == "release" else ""
     assert dry_run(call, tmp_path).startswith(expected)
+
+
+def test_what_launch_trusts_is_the_workflow_that_signs() -> None:
+    signing = [name for name, text in WORKFLOWS.items() if "uses: actions/attest@" in text]
+    assert [Signer("owner/repo").workflow] == [f"{FOLDER.relative_to(ROOT)}/{name}" for name in signing]
 
 
 def test_what_a_fork_sets_up_is_in_the_contributing_guide() -> None:
