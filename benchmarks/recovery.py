@@ -103,7 +103,7 @@ def launch(world: World, overrides: Sequence[str], steps_file: Path) -> Run:
         bucket_region=None,
         endpoints=(world.cloud.compute_url, world.cloud.storage_url),
     )
-    plan = make_plan(Asked("l4", spot=True, cap_usd=like.cap_usd), prepared, around)
+    plan = make_plan(Asked("l4", spot=True, max_usd=like.max_usd), prepared, around)
     source = resolve_model(settings.model.name)
     bucket = open_bucket(plan.uri)
     begin(bucket, plan, prepared, SpecModel(name=source.name, revision=source.revision, sha256=source.sha256))

@@ -66,7 +66,7 @@ class World:
             boot_image=machines().boot_image,
             boot_disk_gb=machines().boot_disk_gb,
             service_account=f"baton-vm@{self.cloud.project}.iam.gserviceaccount.com",
-            cap_usd=10_000.0,
+            max_usd=10_000.0,
         )
 
     def event(self, vm: str, *whats: str) -> Event:

@@ -58,7 +58,7 @@ MACHINE = Machine(
     boot_image="deeplearning-platform-release/common-cu129-ubuntu-2204-nvidia-580",
     boot_disk_gb=100,
     service_account=f"baton-run@{PROJECT}.iam.gserviceaccount.com",
-    cap_usd=1000.0,
+    max_usd=1000.0,
     notice_s=0,
 )
 

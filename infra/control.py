@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from infra.launch.fall_back import FallBack, refuse_fall_back
 from infra.watch.orders import PINNED
 from job.errors import UsageError
 from job.run.claims import Claim, Claims, SeenEnd
@@ -22,9 +23,10 @@ class Changes:
     """What `resume` was told to change of the run's VMs; None and empty: as it was."""
 
     image: str | None = None
-    cap_usd: float | None = None
+    max_usd: float | None = None
     spot: bool | None = None
     on_demand: str | None = None
+    on_demand_after_s: float | None = None
     zones: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     deadline_s: float | None = None
@@ -115,11 +117,12 @@ def revised(spec: Spec, changes: Changes, *, who: str, commit: str | None, now_s
         raise UsageError(
             f"--image: {changes.image!r} is not pinned.", fix="Give it by its digest: HOST/PROJECT/REPO/NAME@sha256:..."
         )
-    if changes.deadline_s is not None and changes.deadline_s <= now_s:
-        raise UsageError("--deadline is in the past.", fix="Name a time to come.")
     if changes.zones or changes.regions:  # they replace each other's limits: a zone outside the regions is a mistake
         given = {"zones": (), "regions": (), **given}
     machine = Machine.model_validate({**spec.machine.model_dump(), **given})
+    if changes.on_demand is not None:
+        policy = FallBack(machine.on_demand, machine.on_demand_after_s)
+        refuse_fall_back(policy, machine.gpu, spot=machine.spot, deadline_s=machine.deadline_s)
     if machine == spec.machine:
         return None
     return spec.model_copy(
@@ -141,11 +144,11 @@ def refuse_spent(machine: Machine, attempts: Sequence[Claim], now_s: float, uri:
 
     Counts what is known to be over; how long a VM ran of which nobody recorded the end is for the watchdog to find out.
     """
-    left_usd = machine.cap_usd - spent_usd((claim for claim in attempts if claim.ended is not None), now_s)
+    left_usd = machine.max_usd - spent_usd((claim for claim in attempts if claim.ended is not None), now_s)
     if left_usd <= 0:
         raise UsageError(
-            f"the run {uri} has spent ${machine.cap_usd - left_usd:.2f}, its cap is ${machine.cap_usd:.2f}.",
-            fix=f"Allow more: baton resume {uri} --cap-usd {2 * machine.cap_usd:.0f}",
+            f"the run {uri} has spent ${machine.max_usd - left_usd:.2f}, its cap is ${machine.max_usd:.2f}.",
+            fix=f"Allow more: baton resume {uri} --max-usd {2 * machine.max_usd:.0f}",
         )
     return left_usd
 

@@ -266,6 +266,6 @@ def _with(claims: Claims, changed: Claim) -> Claims:
 
 def _cap_reason(wanted: Wanted, seen: Observed, policy: Policy) -> str:
     assert wanted.machine is not None
-    cap = wanted.machine.cap_usd
+    cap = wanted.machine.max_usd
     spent = cap - left_usd(wanted.machine, seen, policy)
-    return f"the cap of ${cap:.2f} is reached (${spent:.2f} spent): baton resume --cap-usd allows more"
+    return f"the cap of ${cap:.2f} is reached (${spent:.2f} spent): baton resume --max-usd allows more"

@@ -3,6 +3,7 @@
 import os
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,9 +40,16 @@ def launch(
     ] = None,
     zone: Annotated[list[str] | None, typer.Option(help="Where VMs may be, now and later. Repeatable.")] = None,
     region: Annotated[list[str] | None, typer.Option(help="Where VMs may be, now and later. Repeatable.")] = None,
-    cap_usd: Annotated[
+    max_usd: Annotated[
         float | None,
         typer.Option(min=0.01, help="What all VMs of the run may cost together (default: twice the estimate)."),
+    ] = None,
+    on_demand: Annotated[
+        str,
+        typer.Option(metavar="never|after:T|deadline", help="When an on-demand VM may be taken instead of a spot one."),
+    ] = "never",
+    deadline: Annotated[
+        datetime | None, typer.Option(help="When it has to be finished, local time unless it says another.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return once a VM runs, or none is to be had now.")] = False,
@@ -58,6 +66,7 @@ def launch(
     Shows offers, cost, what is created and who receives data, asks, and follows the VM to its first steps. Ctrl-C
     detaches: the run goes on.
     """
+    from infra.launch.fall_back import fall_back_of, seconds_of
     from infra.launch.planning import Asked, run_name
     from job.settings import load_environment
 
@@ -67,7 +76,16 @@ def launch(
     named = run or environment.run
     if overrides and recipe is None and named:
         raise UsageError("--set changes a recipe, and none is named.", fix="A run that exists keeps its settings.")
-    asked = Asked(gpu, spot, tuple(zone or ()), tuple(region or ()), cap_usd, watch_here)
+    asked = Asked(
+        gpu,
+        spot,
+        tuple(zone or ()),
+        tuple(region or ()),
+        max_usd,
+        watch_here,
+        fall_back_of(on_demand),
+        seconds_of(deadline, time.time()),
+    )
     new = recipe if recipe is not None else None if named else RECIPE
     uri = _uri(named or run_name(new or RECIPE, time.time()), environment, dry_run=dry_run)
     if dry_run:

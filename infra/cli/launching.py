@@ -61,7 +61,7 @@ def launch_run(
     plan = _plan(asked, uri, prepared, environment, bucket, container)
     model = spec.model if spec is not None else pin_model(prepared.settings)
     show_plan(plan, err=True)
-    confirm(f"Start {uri} for at most ${plan.machine.cap_usd:.2f}?", yes=yes)
+    confirm(f"Start {uri} for at most ${plan.machine.max_usd:.2f}?", yes=yes)
     if not asked.watch_here:
         _ensure_watchdog(plan)
     watchdog = _start(bucket, plan, prepared, spec, model)

@@ -2,7 +2,7 @@
 
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,15 +22,15 @@ def resume(
         str | None, typer.Argument(metavar="RUN", help="URI of the run, or its name in BATON_BUCKET (else BATON_RUN).")
     ] = None,
     image: Annotated[str | None, typer.Option(help="Container of the next attempts, by digest or tag.")] = None,
-    cap_usd: Annotated[
+    max_usd: Annotated[
         float | None, typer.Option(min=0.01, help="What all VMs of the run may cost together, those before included.")
     ] = None,
     spot: Annotated[
-        bool | None, typer.Option("--spot/--on-demand", help="Which VMs the next attempts get (default: as before).")
+        bool | None, typer.Option("--spot/--no-spot", help="Which VMs the next attempts get (default: as before).")
     ] = None,
-    fall_back: Annotated[
-        Literal["never", "after", "deadline"] | None,
-        typer.Option(help="When an on-demand VM may be taken instead of a spot one."),
+    on_demand: Annotated[
+        str | None,
+        typer.Option(metavar="never|after:T|deadline", help="When an on-demand VM may be taken instead of a spot one."),
     ] = None,
     zone: Annotated[list[str] | None, typer.Option(help="Where VMs may be from now on. Repeatable.")] = None,
     region: Annotated[list[str] | None, typer.Option(help="Where VMs may be from now on. Repeatable.")] = None,
@@ -51,6 +51,7 @@ def resume(
     from infra.cli.confirm import confirm
     from infra.cloud.access import who_asks
     from infra.control import Changes, refuse_finished, refuse_spent, revised, wanted_again
+    from infra.launch.fall_back import fall_back_of, seconds_of
     from infra.launch.planning import Asked, check_places
     from infra.registry.images import pin_image
     from job.run.claims import read_claims, update_claims
@@ -73,14 +74,16 @@ def resume(
     if image is not None and spec.machine is not None:
         container = pin_image(image, load_environment(), source="--image")
         typer.echo(printable(f"{container.image}: {container.known}"), err=True)
+    fall_back = None if on_demand is None else fall_back_of(on_demand)
     changes = Changes(
         image=image if container is None else container.image,
-        cap_usd=cap_usd,
+        max_usd=max_usd,
         spot=spot,
-        on_demand=fall_back,
+        on_demand=None if fall_back is None else fall_back.when,
+        on_demand_after_s=None if fall_back is None else fall_back.after_s,
         zones=tuple(zone or ()),
         regions=tuple(region or ()),
-        deadline_s=None if deadline is None else deadline.timestamp(),
+        deadline_s=seconds_of(deadline, now_s),
     )
     if spec.machine is not None and (zone or region):
         check_places(spec.machine.gpu, Asked(spec.machine.gpu, spec.machine.spot, changes.zones, changes.regions))
@@ -91,7 +94,7 @@ def resume(
     if machine is not None:
         left_usd = refuse_spent(machine, claims.attempts, now_s, bucket.uri)
         confirm(
-            f"Let {bucket.uri} go on? Its VMs may cost ${left_usd:.2f} more (cap ${machine.cap_usd:.2f}). "
+            f"Let {bucket.uri} go on? Its VMs may cost ${left_usd:.2f} more (cap ${machine.max_usd:.2f}). "
             f"{_who_watches(watch_here=watch_here)}",
             yes=yes,
         )

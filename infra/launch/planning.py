@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from infra.cloud.types import VmOrder
 from infra.launch.estimate import Estimate, estimate, gpu_gb, host_gb
+from infra.launch.fall_back import NEVER, FallBack, refuse_fall_back
 from infra.launch.prepare import MOST_SLOTS, Prepared, check_gpu, fitting_machines, on_machine
 from infra.machines import Gpu, find_gpu, gpu_key, machines
 from infra.naming import bucket_of, request_id, vm_name, watchdog_account, watchdog_name
@@ -33,8 +34,11 @@ class Asked:
     spot: bool
     zones: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
-    cap_usd: float | None = None
+    max_usd: float | None = None
     watch_here: bool = False
+    fall_back: FallBack = NEVER
+    deadline_s: float | None = None
+    """When the run has to be finished, seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
     parameters, settings = prepared.parameters, prepared.settings
     needs = None if parameters is None else gpu_gb(settings, parameters)
     check_gpu(name, gpu, settings, needs_gb=0.0 if needs is None else needs[0], spot=asked.spot)
+    refuse_fall_back(asked.fall_back, name, spot=asked.spot, deadline_s=asked.deadline_s)
     slots = settings.checkpoint.slots or (MOST_SLOTS if settings.lora.enabled else 2)
     fitting = fitting_machines(gpu, 0.0 if parameters is None else host_gb(settings, parameters, slots))
     types = () if fitting == gpu.single else tuple(machine.type for machine in fitting)
@@ -121,17 +126,20 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
     cost = None
     if parameters is not None and prepared.steps is not None:
         cost = estimate(settings, gpu, parameters, prepared.steps, best.usd_per_hour, spot=asked.spot)
-    if cost is None and asked.cap_usd is None:
+    if cost is None and asked.max_usd is None:
         raise UsageError(
             f"what training {settings.model.name} costs cannot be estimated: "
             + ("its name does not tell its size." if parameters is None else "train.max_steps is not set."),
-            fix="Say what the run's VMs may cost together: --cap-usd 20",
+            fix="Say what the run's VMs may cost together: --max-usd 20",
         )
-    cap_usd = asked.cap_usd if asked.cap_usd is not None else round(CAP_FACTOR * (cost.usd if cost else 0.0), 2)
+    max_usd = asked.max_usd if asked.max_usd is not None else round(CAP_FACTOR * (cost.usd if cost else 0.0), 2)
     machine = Machine(
         gpu=name,
         project=around.project,
         spot=asked.spot,
+        on_demand=asked.fall_back.when,
+        on_demand_after_s=asked.fall_back.after_s,
+        deadline_s=asked.deadline_s,
         zones=asked.zones,
         regions=asked.regions,
         bucket_region=around.bucket_region,
@@ -140,7 +148,7 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
         boot_disk_gb=disk_gb,
         service_account=around.service_account,
         notice_s=notice_s,
-        cap_usd=max(cap_usd, 0.01),
+        max_usd=max(max_usd, 0.01),
     )
     return LaunchPlan(
         uri=around.uri,

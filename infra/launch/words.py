@@ -21,7 +21,7 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
         f"model    {plan.settings.model.name}, task {plan.settings.task}",
         f"GPU      {gpu.title}, {kind}{_memory(plan)}",
         f"cost     {_cost(plan)}",
-        f"cap      ${machine.cap_usd:.2f} for all VMs of the run together; no VM outlives it",
+        f"cap      ${machine.max_usd:.2f} for all VMs of the run together; no VM outlives it",
         f"creates  one VM at a time, its boot disk of {machine.boot_disk_gb} GB deleted with it; "
         f"account {machine.service_account}",
         f"image    {machine.image}",
@@ -128,7 +128,7 @@ def plan_data(plan: LaunchPlan) -> Mapping[str, object]:
         "gpu_memory_gb": None
         if plan.needs_gb is None
         else {"at_least": round(plan.needs_gb[0], 1), "about": round(plan.needs_gb[1], 1), "has": plan.gpu.memory_gb},
-        "cap_usd": plan.machine.cap_usd,
+        "max_usd": plan.machine.max_usd,
         "image_known": plan.image_known,
         "watcher": plan.watcher,
         "hosts": [{"host": host.name, "receives": host.what} for host in plan.hosts],

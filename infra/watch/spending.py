@@ -18,7 +18,7 @@ def hourly_usd(offer: Offer, policy: Policy) -> float:
 
 def left_usd(machine: Machine, seen: Observed, policy: Policy) -> float:
     """What is left of the cap now."""
-    return machine.cap_usd - sum(_cost_usd(claim, seen, policy) for claim in seen.claims.attempts)
+    return machine.max_usd - sum(_cost_usd(claim, seen, policy) for claim in seen.claims.attempts)
 
 
 def longest_run_s(machine: Machine, claims: Claims, claim: Claim, policy: Policy) -> int:
@@ -26,7 +26,7 @@ def longest_run_s(machine: Machine, claims: Claims, claim: Claim, policy: Policy
     request must be the same too."""
     before = sum(_ended_usd(one, policy.tail_s) for one in claims.attempts if one.number < claim.number)
     price = claim.usd_per_hour or 0.0
-    return int((machine.cap_usd - before) / price * 3600) if price else 0
+    return int((machine.max_usd - before) / price * 3600) if price else 0
 
 
 def _cost_usd(claim: Claim, seen: Observed, policy: Policy) -> float:

@@ -54,7 +54,7 @@ class Machine(Record):
     service_account: str
     notice_s: int = 120
     """Notice asked for from the platform; 0 or 120."""
-    cap_usd: float = Field(gt=0)
+    max_usd: float = Field(gt=0)
     """What all VMs of the run may cost together: machine, disk, network."""
     deadline_s: float | None = None
     """When it has to be finished, seconds since the epoch."""

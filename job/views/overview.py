@@ -46,7 +46,7 @@ class RunLine(BaseModel):
     """What its VMs cost so far, as far as prices are known."""
     usd_per_hour: float | None = None
     """What it costs now."""
-    cap_usd: float | None = None
+    max_usd: float | None = None
 
 
 def read_overview(uris: Iterable[str], now_s: float) -> list[RunLine]:
@@ -79,7 +79,7 @@ def describe_line(
         machine_type=None if over or newest is None else newest.machine_type,
         usd=spent_usd(claims.attempts, now_s),
         usd_per_hour=None if over or newest is None else newest.usd_per_hour,
-        cap_usd=None if spec is None or spec.machine is None else spec.machine.cap_usd,
+        max_usd=None if spec is None or spec.machine is None else spec.machine.max_usd,
     )
 
 
@@ -110,7 +110,7 @@ def _cells(line: RunLine) -> tuple[str, ...]:
         status,
         f"{0 if line.step is None else line.step}{of}",
         f"{line.attempts}",
-        f"${line.usd:.2f}" if line.usd or line.cap_usd is not None else "",
+        f"${line.usd:.2f}" if line.usd or line.max_usd is not None else "",
         f"${line.usd_per_hour:.2f}/h" if line.usd_per_hour is not None else "",
         "" if line.vm is None else f"{line.vm} ({where})",
     )

@@ -70,7 +70,7 @@ class RunStatus(View):
     """Over the time in which attempts lived; None where it is not known."""
     machines_usd: float | None = None
     """What the VMs of its attempts cost so far with their disks, by their claims; None where it had none."""
-    cap_usd: float | None = None
+    max_usd: float | None = None
     """What they may cost together."""
     looked: LookedView | None = None
     """None for a run without VMs, where nobody has to look."""
@@ -156,7 +156,7 @@ def describe(
         storage_usd=storage_usd,
         storage_usd_per_hour=storage_usd / lived_s * 3600 if storage.operations and lived_s else None,
         machines_usd=sum(prices) if prices else None,
-        cap_usd=None if spec is None or spec.machine is None else spec.machine.cap_usd,
+        max_usd=None if spec is None or spec.machine is None else spec.machine.max_usd,
         looked=describe_looked(looked, now_s) if is_watched else None,
         attempts=attempts,
     )

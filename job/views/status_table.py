@@ -52,7 +52,7 @@ def headline(run: RunStatus, now_s: float = 0.0) -> list[str]:
         )
     if run.machines_usd is not None:
         now_usd = sum(a.usd_per_hour or 0.0 for a in run.attempts if not a.ended)
-        cap = "" if run.cap_usd is None else f" of at most ${run.cap_usd:.2f}"
+        cap = "" if run.max_usd is None else f" of at most ${run.max_usd:.2f}"
         words.append(f"machines: ${run.machines_usd:.2f}{cap}{f', ${now_usd:.2f} an hour now' if now_usd else ''}")
     if run.looked is not None and run.status not in (Status.FINISHED, "failed"):
         words.append(looked_line(run.looked, now_s, run.uri))

@@ -23,7 +23,7 @@ MACHINE = Machine(
     boot_image="deeplearning-platform-release/common",
     boot_disk_gb=100,
     service_account="a",
-    cap_usd=20.0,
+    max_usd=20.0,
 )
 
 

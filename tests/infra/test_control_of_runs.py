@@ -80,10 +80,10 @@ def change(**wanted: Any) -> Any:
 
 def test_what_changes_is_a_new_revision_that_names_it() -> None:
     assert change() is None
-    assert change(cap_usd=20.0) is None
-    found = change(cap_usd=50.0, spot=False)
-    assert (found.revision, found.accepted) == (2, ("machine.cap_usd", "machine.spot"))
-    assert found.machine == MACHINE.model_copy(update={"cap_usd": 50.0, "spot": False})
+    assert change(max_usd=20.0) is None
+    found = change(max_usd=50.0, spot=False)
+    assert (found.revision, found.accepted) == (2, ("machine.max_usd", "machine.spot"))
+    assert found.machine == MACHINE.model_copy(update={"max_usd": 50.0, "spot": False})
     assert (found.recipe, found.fingerprint, found.started_by, found.commit) == (spec().recipe, "f", "me", "c")
     assert (found.created_at, change(image=IMAGE.replace("a" * 64, "b" * 64)).revision) == (NOW_S, 2)
 
@@ -101,7 +101,8 @@ def test_new_places_replace_the_old_limits() -> None:
     ("wish", "said"),
     [
         ({"image": "baton:latest"}, "is not pinned"),
-        ({"deadline_s": NOW_S - 1}, "is in the past"),
+        ({"on_demand": "deadline"}, "no deadline is named"),
+        ({"on_demand": "after", "spot": False}, "this run has none"),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused(wish: dict[str, Any], said: str) -> None:
@@ -116,5 +117,5 @@ def test_a_run_that_has_spent_its_cap_goes_on_only_with_another() -> None:
     nobody_saw_its_end = vm(2)
     assert refuse_spent(MACHINE, (*spent, nobody_saw_its_end), NOW_S + 1e6, URI) == pytest.approx(20 - 3.6)
     with pytest.raises(UsageError, match=r"has spent \$3.60, its cap is \$3.00") as refused:
-        refuse_spent(MACHINE.model_copy(update={"cap_usd": 3.0}), spent, NOW_S, URI)
-    assert "--cap-usd 6" in refused.value.fix
+        refuse_spent(MACHINE.model_copy(update={"max_usd": 3.0}), spent, NOW_S, URI)
+    assert "--max-usd 6" in refused.value.fix

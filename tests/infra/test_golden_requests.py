@@ -46,7 +46,7 @@ def the_plan(case: str) -> LaunchPlan:
         endpoints=("https://compute.googleapis.com", "https://storage.googleapis.com"),
     )
     gpu = "l4" if case == ON_DEMAND else case
-    return make_plan(Asked(gpu, spot=case != ON_DEMAND, cap_usd=20.0), prepared, around)
+    return make_plan(Asked(gpu, spot=case != ON_DEMAND, max_usd=20.0), prepared, around)
 
 
 def the_order(case: str) -> VmOrder:

@@ -84,7 +84,7 @@ def test_an_open_claim_is_finished_with_its_own_name_and_number() -> None:
     plan = decided(seen(unborn, vms=(), looked_up=None, operations=(), heartbeat_s=None, head=None))
     assert plan.asks == (Ask(unborn, int(20 / 0.4 * 3600)),)
     assert not plan.rewrites
-    poor = wanted(cap_usd=0.4 * POLICY.stop_s / 3600)
+    poor = wanted(max_usd=0.4 * POLICY.stop_s / 3600)
     plan = decided(seen(unborn, vms=(), looked_up=None, operations=(), heartbeat_s=None), poor)
     assert (plan.asks, plan.after.want) == ((), "stop")
 
@@ -187,16 +187,16 @@ def test_three_failures_in_a_row_fail_the_run() -> None:
 def test_an_attempt_is_told_to_stop_in_time_before_the_cap() -> None:
     spent = 0.4 * 3500 / 3600
     margin = 0.4 * POLICY.stop_s / 3600
-    assert nothing(decided(seen(), wanted(cap_usd=spent + margin + 1e-6)))
-    assert nothing(decided(seen(claim(usd_per_hour=None)), wanted(cap_usd=1e-6)))
-    plan = decided(seen(), wanted(cap_usd=spent + margin - 1e-6))
+    assert nothing(decided(seen(), wanted(max_usd=spent + margin + 1e-6)))
+    assert nothing(decided(seen(claim(usd_per_hour=None)), wanted(max_usd=1e-6)))
+    plan = decided(seen(), wanted(max_usd=spent + margin - 1e-6))
     assert (plan.after.want, newest(plan).ended, plan.deletes) == ("stop", None, ())
     assert "cap" in (plan.after.reason or "")
     assert f"${spent:.2f} spent" in (plan.after.reason or "")
 
 
 def test_at_the_cap_the_vm_is_deleted() -> None:
-    plan = decided(seen(want="stop", claims_at_s=NOW_S - 5), wanted(cap_usd=0.4 * 3500 / 3600))
+    plan = decided(seen(want="stop", claims_at_s=NOW_S - 5), wanted(max_usd=0.4 * 3500 / 3600))
     assert over(plan, 1).how == "capped"
     assert not plan.deletes  # its last minute: the container may still be saving
     later = decided(seen(claim(ended=an_end("capped", ago_s=POLICY.leave_s + 1)), want="stop", vms=(vm(),)))
@@ -207,8 +207,8 @@ def test_no_vm_is_claimed_for_less_than_a_boot() -> None:
     ended = an_end(ago_s=100, ran_s=1000)
     spent = 0.4 * 1060 / 3600
     boot = 0.41 * POLICY.shortest_s / 3600
-    assert newest(decided(seen(claim(ended=ended), vms=()), wanted(cap_usd=spent + boot + 1e-6))).number == 2
-    plan = decided(seen(claim(ended=ended), vms=()), wanted(cap_usd=spent + boot - 1e-6))
+    assert newest(decided(seen(claim(ended=ended), vms=()), wanted(max_usd=spent + boot + 1e-6))).number == 2
+    plan = decided(seen(claim(ended=ended), vms=()), wanted(max_usd=spent + boot - 1e-6))
     assert (plan.after.want, len(plan.after.attempts)) == ("stop", 1)
     assert plan.note == plan.after.reason
 

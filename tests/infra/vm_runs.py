@@ -9,7 +9,7 @@ from job.storage import Bucket
 NOW_S = 1_790_000_000.0
 IMAGE = f"localhost:1/p/r/baton@sha256:{'a' * 64}"
 MACHINE = Machine(
-    gpu="l4", project="p", image=IMAGE, boot_image="b", boot_disk_gb=50, service_account="a", cap_usd=20.0
+    gpu="l4", project="p", image=IMAGE, boot_image="b", boot_disk_gb=50, service_account="a", max_usd=20.0
 )
 PREEMPTED = SeenEnd(how="preempted", at_s=NOW_S - 1000, ran_from_s=NOW_S - 4600)
 

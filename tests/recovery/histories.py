@@ -44,7 +44,7 @@ class History:
         self.rng = random.Random(seed)
         self.truth = Truth(self.rng, self._fate)
         self.ticks = 0
-        self.cap_usd = self.rng.choice((0.3, 1.0, 20.0))
+        self.max_usd = self.rng.choice((0.3, 1.0, 20.0))
         self.harm = self.rng.choice((0.0, 0.3, 0.8))
         """How often a VM fails by itself."""
         self.preempted = self.rng.choice((0.1, 0.5, 0.9))
@@ -85,7 +85,7 @@ class History:
             boot_image="deeplearning-platform-release/common-cu129",
             boot_disk_gb=100,
             service_account="a",
-            cap_usd=self.cap_usd,
+            max_usd=self.max_usd,
             on_demand=rng.choice(("never", "never", "after", "deadline")),
             on_demand_after_s=600.0,
             deadline_s=BEGAN_S + rng.choice((3600.0, 20_000.0)),
@@ -430,8 +430,8 @@ class History:
             cost_usd += claim.usd_per_hour * max(0.0, counted_s - machine.started_s) / 3600
             superfluous_usd += claim.usd_per_hour * max(0.0, over_s - counted_s) / 3600
             dearest = max(dearest, claim.usd_per_hour)
-        if cost_usd > self.cap_usd + dearest * TICK_S[1] / 3600:
-            raise self._broken(f"${cost_usd:.3f} spent, the cap is ${self.cap_usd:.2f}")
+        if cost_usd > self.max_usd + dearest * TICK_S[1] / 3600:
+            raise self._broken(f"${cost_usd:.3f} spent, the cap is ${self.max_usd:.2f}")
 
     def _broken(self, law: str) -> Broken:
         return Broken("\n".join([law, *self.truth.story[-80:]]))

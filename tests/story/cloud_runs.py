@@ -190,7 +190,7 @@ class VmRun:
     def launch_words(self, *more: str) -> list[str]:
         """Of the command line that launches it."""
         sets = [f"--set={setting}" for setting in self.settings]
-        spot = ["--gpu", "l4", "--spot", "--cap-usd", "50"]
+        spot = ["--gpu", "l4", "--spot", "--max-usd", "50"]
         return ["launch", "story.toml", "--run", self.name, *spot, *sets, "--yes", *more]
 
     def launch(self, *more: str) -> None:

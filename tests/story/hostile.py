@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from job.tasks import read_jsonl
 
-GREED = {"gpu": "b200", "machine_type": "a4-highgpu-8g", "zones": ["us-east4-b"], "cap_usd": 1e9, "spot": False}
+GREED = {"gpu": "b200", "machine_type": "a4-highgpu-8g", "zones": ["us-east4-b"], "max_usd": 1e9, "spot": False}
 BIG = b"[" * (3 << 20)
 REPORT = "blobs/hostile.json"
 BATCH = 32

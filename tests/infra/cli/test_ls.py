@@ -16,7 +16,7 @@ from job.storage import Bucket, open_bucket
 from job.views.overview import describe_line, read_overview
 
 NOW_S = 1_790_000_000.0
-MACHINE = Machine(gpu="l4", project="p", image="i", boot_image="b", boot_disk_gb=50, service_account="a", cap_usd=20.0)
+MACHINE = Machine(gpu="l4", project="p", image="i", boot_image="b", boot_disk_gb=50, service_account="a", max_usd=20.0)
 
 
 def spec(machine: Machine | None = MACHINE) -> Spec:
@@ -51,7 +51,7 @@ def test_a_line_tells_step_vm_and_what_all_attempts_cost() -> None:
     claims = Claims(attempts=(vm(1, preempted), vm(2)))
     line = describe_line("gs://b/runs/x", spec(), claims, head(10), beat(5), NOW_S)
     assert (line.status, line.step, line.max_steps, line.attempts, line.at_work) == ("running", 12, 100, 2, True)
-    assert (line.vm, line.zone, line.usd_per_hour, line.cap_usd) == ("baton-x-a2", "us-central1-a", 3.6, 20.0)
+    assert (line.vm, line.zone, line.usd_per_hour, line.max_usd) == ("baton-x-a2", "us-central1-a", 3.6, 20.0)
     assert line.usd == pytest.approx(2.0)
 
 

@@ -87,14 +87,14 @@ def test_stop_and_resume(run_bucket: Bucket, watched: FakeCloud, capsys: Capture
     assert run(["stop", run_bucket.uri]) == 2
     assert "is stopped already: lunch" in error(capsys)
 
-    assert run(["resume", run_bucket.uri, "--cap-usd", "50"]) == 2, "nobody can be asked"
+    assert run(["resume", run_bucket.uri, "--max-usd", "50"]) == 2, "nobody can be asked"
     assert "Nobody can be asked here" in error(capsys)
     assert read_claims(run_bucket).want == "stop"
-    assert run(["resume", run_bucket.uri, "--cap-usd", "50", "--yes"]) == 0
+    assert run(["resume", run_bucket.uri, "--max-usd", "50", "--yes"]) == 0
     assert f"{watchdog_name(bucket_of(run_bucket.uri))} watches it" in capsys.readouterr().err
     spec = read_spec(run_bucket)
     assert spec is not None
-    assert (spec.revision, spec.machine) == (2, MACHINE.model_copy(update={"cap_usd": 50.0}))
+    assert (spec.revision, spec.machine) == (2, MACHINE.model_copy(update={"max_usd": 50.0}))
     assert read_claims(run_bucket).want == "run"
     assert run(["resume", run_bucket.uri]) == 2
     assert "is under way already" in error(capsys)

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,7 @@ def test_files_and_spec_are_pinned_then_the_vm_is_claimed_and_asked_for(
     assert vm is not None
     assert vm.spot
     assert vm.labels == run_labels(place.uri, 1)
-    assert spec.machine.cap_usd > 0
+    assert spec.machine.max_usd > 0
 
 
 def test_somebody_watches_before_money_is_spent(place: Place) -> None:
@@ -467,7 +468,7 @@ def test_a_tag_is_resolved_once_and_the_run_keeps_its_digest_until_resume_names_
     assert {call[5]["baton-image"] for call in place.machines.calls if call[0] == "boot"} == {first}
     second = push(registry, "v1", "the second")
     assert run(["stop", place.uri]) == 0
-    assert run(["resume", place.uri, "--cap-usd", "50", "--yes"]) == 0
+    assert run(["resume", place.uri, "--max-usd", "50", "--yes"]) == 0
     assert images(place) == [first, first]
     assert run(["resume", place.uri, "--image", f"{registry.host}/p/train:v1", "--yes"]) == 0
     assert images(place) == [first, first, second]
@@ -482,7 +483,7 @@ def test_a_run_that_goes_on_on_a_vm_keeps_its_digest_whatever_its_tag_has_become
     update_claims(place.run, lambda claims: ended_by_hand(claims, 1, SeenEnd(how="preempted", at_s=time.time())))
     push(registry, "v1", "moved", attested=False)
     capsys.readouterr()
-    assert run(["launch", "--run", "sums", "--gpu", "l4", "--spot", "--cap-usd", "9", "--yes", "--detach"]) == 0
+    assert run(["launch", "--run", "sums", "--gpu", "l4", "--spot", "--max-usd", "9", "--yes", "--detach"]) == 0
     assert images(place) == [*before, *before]
     assert "the run's own" in capsys.readouterr().err
 
@@ -573,12 +574,17 @@ def test_a_dry_run_shows_a_tag_with_a_digest_that_stands_for_it(
         (["--gpu", "t4", "--spot", "--set", "model.dtype=bfloat16"], "--gpu l4 is the smallest that fits"),
         (["--gpu", "l4", "--spot", "--set", "model.name=a/Model-70B"], "No single GPU here is large enough"),
         (["--gpu", "l4", "--spot", "--set", "model.name=a/Model-14B"], "--gpu a100 is the smallest that fits"),
-        (["--gpu", "l4", "--spot", "--set", "model.name=a/nameless"], "--cap-usd"),
+        (["--gpu", "l4", "--spot", "--set", "model.name=a/nameless"], "--max-usd"),
         (["--gpu", "l4", "--spot", "--set", "model.name=."], "which no VM can read"),
         (["--gpu", "l4", "--spot", "--set", "data.train=none.jsonl"], "There is no data file none.jsonl"),
         (["--gpu", "l4", "--spot", "--set", "data.train=bad.jsonl"], "bad.jsonl row 1 has no `question`"),
         (["--gpu", "l4", "--spot", "--set", "task=broken.py:Short"], "broken.py line 1 is not Python"),
         (["--gpu", "l4", "--spot", "--set", "train.batch_size_per_device=800"], "a generation takes 100"),
+        (["--gpu", "l4", "--spot", "--on-demand", "after"], "--on-demand after: there is no such policy"),
+        (["--gpu", "l4", "--on-demand", "after:2h"], "this run has none"),
+        (["--gpu", "h100", "--spot", "--on-demand", "after:2h"], "as spot VMs only"),
+        (["--gpu", "l4", "--spot", "--on-demand", "deadline"], "no deadline is named"),
+        (["--gpu", "l4", "--spot", "--deadline", "2020-01-01"], "--deadline is in the past"),
         (["--gpu", "l4", "--spot", "--detach", "--watch-here"], "--detach leaves"),
         (["--gpu", "l4", "--spot", "--run", "file:///tmp/runs/x"], "VMs work for runs in Cloud Storage"),
         (["--gpu", "l4", "--spot", "--run", "gs://bucket"], "is a bucket, not a run in it"),
@@ -627,9 +633,24 @@ def test_a_dry_run_needs_neither_credentials_nor_network_nor_settings(
     assert {item["key"] for item in request["body"]["metadata"]["items"]} >= {"startup-script", "baton-run"}
     plan = shown["plan"]
     assert plan["gpu"] == "a100"
-    assert plan["cap_usd"] == pytest.approx(2 * plan["estimate"]["usd"], abs=0.02)
+    assert plan["max_usd"] == pytest.approx(2 * plan["estimate"]["usd"], abs=0.02)
     assert {host["host"] for host in plan["hosts"]} >= {"compute.googleapis.com", "storage.googleapis.com"}
     assert all(offer["date"] for offer in plan["offers"])
+
+
+def test_when_an_on_demand_vm_may_be_taken_is_in_the_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_network(monkeypatch)
+    monkeypatch.chdir(ROOT)
+    words = ["launch", "--gpu", "l4", "--spot", "--deadline", "2999-01-01T08:00", "--dry-run", "--json"]
+    assert run([*words, "--on-demand", "after:90m"]) == 0
+    machine = json.loads(capsys.readouterr().out)["plan"]["machine"]
+    assert (machine["on_demand"], machine["on_demand_after_s"]) == ("after", 5400.0)
+    assert run([*words, "--on-demand", "deadline"]) == 0
+    machine = json.loads(capsys.readouterr().out)["plan"]["machine"]
+    assert machine["on_demand"] == "deadline"
+    assert machine["deadline_s"] == datetime(2999, 1, 1, 8).timestamp()
 
 
 def test_a_dry_run_tells_people_offers_cost_hosts_and_the_request(
@@ -637,7 +658,7 @@ def test_a_dry_run_tells_people_offers_cost_hosts_and_the_request(
 ) -> None:
     no_network(monkeypatch)
     monkeypatch.chdir(ROOT)
-    assert run(["launch", "--gpu", "l4", "--region", "us-east4", "--cap-usd", "7", "--dry-run"]) == 0
+    assert run(["launch", "--gpu", "l4", "--region", "us-east4", "--max-usd", "7", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     for words in (
         "us-east4-a,c",
