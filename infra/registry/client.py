@@ -20,8 +20,10 @@ from job.errors import BatonError, NeedsPerson, Transient, UsageError
 
 PLATFORM = "linux/amd64"
 BUNDLE = "application/vnd.dev.sigstore.bundle"
+PREDICATE = "dev.sigstore.bundle.predicateType"
+"""The annotation by which cosign and actions/attest tell what a bundle is about."""
 ANSWER_S = 20.0
-LARGEST_BYTES = 4 << 20  # the specification's own limit for manifests; a bundle has some 20 kB
+LARGEST_BYTES = 4 << 20  # the specification's own limit for manifests; a provenance has some 20 kB
 MOST_BUNDLES = 20
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -76,8 +78,9 @@ class Registry:
             platforms = (_platform(self._parsed(self._read("blobs", config, "*/*"))),)
         return Found(digest, tuple(dict.fromkeys(one for one in platforms if one != "unknown/unknown")))
 
-    def bundles(self, digest: str) -> Iterator[bytes]:
-        """The Sigstore bundles that are attached to that digest.
+    def bundles(self, digest: str, predicate: str) -> Iterator[bytes]:
+        """The Sigstore bundles that are attached to that digest, but for those that say to be about something else than
+        `predicate`, and those larger than any provenance: a list of all packages has megabytes.
 
         By the referrers API, and by the tag that stands for it where a registry has none (ghcr.io, Artifact Registry).
         """
@@ -90,20 +93,21 @@ class Registry:
                 continue
             for one in _dicts(self._parsed(answer.body), "manifests"):
                 attached = str(one.get("digest"))
-                if not str(one.get("artifactType")).startswith(BUNDLE) or attached in seen:
+                if not str(one.get("artifactType")).startswith(BUNDLE) or attached in seen or _is_other(one, predicate):
                     continue
                 if len(seen) == MOST_BUNDLES:
                     return
                 seen.add(attached)
                 try:
-                    yield from self._bundles_of(attached)
+                    yield from self._bundles_of(attached, predicate)
                 except UsageError:
                     continue  # listed still, and deleted since
 
-    def _bundles_of(self, attached: str) -> Iterator[bytes]:
+    def _bundles_of(self, attached: str, predicate: str) -> Iterator[bytes]:
         manifest = self._parsed(self._read("manifests", attached, _MANIFESTS[0]))
-        for layer in _dicts(manifest, "layers"):
-            if str(layer.get("mediaType")).startswith(BUNDLE):
+        for layer in _dicts(manifest, "layers") if not _is_other(manifest, predicate) else ():
+            size = layer.get("size")
+            if str(layer.get("mediaType")).startswith(BUNDLE) and isinstance(size, int) and size <= LARGEST_BYTES:
                 yield self._read("blobs", str(layer.get("digest")), "*/*")
 
     def _read(self, kind: str, wanted: str, accept: str) -> bytes:
@@ -238,6 +242,11 @@ def _platform(given: object) -> str:
     """`os/architecture`, of an index's entry or of a config, which name them alike."""
     found = given if isinstance(given, dict) else {}
     return f"{found.get('os', 'unknown')}/{found.get('architecture', 'unknown')}"
+
+
+def _is_other(annotated: Mapping[str, Any], predicate: str) -> bool:
+    """Whether a manifest, or who lists it, says to be about something else."""
+    return _dict(annotated, "annotations").get(PREDICATE, predicate) != predicate
 
 
 def _dict(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:

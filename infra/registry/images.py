@@ -33,10 +33,11 @@ def pin_image(given: str, environment: Environment, source: str = SOURCE) -> Con
     with Registry(reference) as registry:
         found = registry.find()
         _check_platform(reference, found)
-        from infra.registry.attestation import open_verifier, verify  # a second of imports, for tags only
+        from infra.registry.attestation import PROVENANCE, open_verifier, verify  # a second of imports, for tags only
 
         verifier = open_verifier(environment.image_trust_root)
-        build = verify(registry.bundles(found.digest), str(reference), found.digest, signer, verifier)
+        bundles = registry.bundles(found.digest, PROVENANCE)
+        build = verify(bundles, str(reference), found.digest, signer, verifier)
     return Container(reference.pinned(found.digest), f"today's {reference}, built by {build}: its attestation holds")
 
 

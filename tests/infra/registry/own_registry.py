@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,8 @@ class OwnRegistry:
             if "/manifests/sha256:" not in path or json.loads(body).get("subject", {}).get("digest") != digest:
                 continue
             found = {"mediaType": media_type, "digest": named, "size": len(body)}
-            manifests.append({**found, "artifactType": json.loads(body)["artifactType"]})
+            listed = {key: value for key, value in json.loads(body).items() if key in ("artifactType", "annotations")}
+            manifests.append(found | listed)
         return {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
 
 
@@ -61,6 +63,7 @@ def own_registry() -> Iterator[OwnRegistry]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
@@ -105,8 +108,7 @@ def own_registry() -> Iterator[OwnRegistry]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     known.host = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -116,6 +118,14 @@ def own_registry() -> Iterator[OwnRegistry]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client may have read enough
+            super().handle_error(request, client_address)
 
 
 def _json(content: Any) -> bytes:

@@ -102,6 +102,7 @@ class OwnSigstore:
         identity: Identity | None = None,
         *,
         predicate_type: str = PROVENANCE,
+        predicate: dict[str, Any] | None = None,
         signed_at: datetime = NOW,
         certified_at: datetime = NOW,
     ) -> dict[str, Any]:
@@ -110,7 +111,8 @@ class OwnSigstore:
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [{"name": "registry.test/baton/train", "digest": {"sha256": digest.removeprefix("sha256:")}}],
             "predicateType": predicate_type,
-            "predicate": {"buildDefinition": {"buildType": "https://actions.github.io/buildtypes/workflow/v1"}},
+            "predicate": predicate
+            or {"buildDefinition": {"buildType": "https://actions.github.io/buildtypes/workflow/v1"}},
         }
         key = generate_private_key(SECP256R1())
         certificate = self._certify(key, identity or Identity(), certified_at)

@@ -1,5 +1,6 @@
 """Containers and attestations pushed to a registry over its API: what `docker push` and actions/attest do there."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -68,9 +69,11 @@ class Pusher:
         ]
         return self.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": found}, tag)
 
-    def attach(self, image: Descriptor, bundle: Mapping[str, Any]) -> None:
+    def attach(self, image: Descriptor, bundle: Mapping[str, Any], *, annotated: bool = True) -> None:
         """A Sigstore bundle of that container; without a referrers API it is listed by the tag that stands for them."""
         data = json.dumps(bundle).encode()
+        about = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))["predicateType"]
+        annotations = {"annotations": {"dev.sigstore.bundle.predicateType": about}} if annotated else {}
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -78,8 +81,9 @@ class Pusher:
             "config": self.blob(b"{}", EMPTY),
             "layers": [self.blob(data, BUNDLE_TYPE)],
             "subject": image,
+            **annotations,
         }
-        attached = {**self.manifest(manifest), "artifactType": BUNDLE_TYPE}
+        attached = {**self.manifest(manifest), "artifactType": BUNDLE_TYPE, **annotations}
         if self._client.get(f"/v2/{self.name}/referrers/{image['digest']}").status_code == 200:
             return
         tag = image["digest"].replace(":", "-")

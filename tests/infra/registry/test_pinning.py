@@ -201,6 +201,21 @@ def test_attestations_that_cannot_be_read_now_are_not_taken_for_missing_ones(
     refused(Transient, f"{registry.host}/{NAME}:v1", environment)
 
 
+@pytest.mark.parametrize("referrers", [True, False])
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_list_of_all_packages_stands_in_nobodys_way_however_large(
+    registry: OwnRegistry, pusher: Pusher, environment: Environment, referrers: bool, annotated: bool
+) -> None:
+    registry.referrers = referrers
+    image = pusher.image("v1")
+    spdx = "https://spdx.dev/Document/v2.3"
+    for size in (10, 5 << 20):
+        sbom = SIGSTORE.attest(image["digest"], predicate_type=spdx, predicate={"packages": "x" * size})
+        pusher.attach(image, sbom, annotated=annotated)
+    pusher.attach(image, SIGSTORE.attest(image["digest"]), annotated=annotated)
+    assert pin_image(f"{registry.host}/{NAME}:v1", environment).image.endswith(image["digest"])
+
+
 def test_an_attestation_that_is_listed_and_was_deleted_counts_as_none(
     registry: OwnRegistry, pusher: Pusher, environment: Environment
 ) -> None:
