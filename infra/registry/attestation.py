@@ -4,11 +4,9 @@ What holds then: a workflow of that file, in that repository, run for main or a 
 exactly this digest, and a public log has it. The certificate's words count; of the statement's own only its subject.
 """
 
-import base64
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat import asn1
@@ -90,22 +88,16 @@ def verify(bundles: Iterable[bytes], name: str, digest: str, signer: Signer, ver
 def _verified(raw: bytes, digest: str, signer: Signer, verifier: Verifier) -> Build | None:
     """Who signed; None for a bundle about something else than provenance. Raises what is wrong with it."""
     bundle = Bundle.from_json(raw)
-    if _claims(raw).get("predicateType") != PROVENANCE:
-        return None  # an SBOM, say; what is believed is read again below, when it has been verified
     kind, payload = verifier.verify_dsse(bundle, _Policy(signer))
+    if kind != _STATEMENT:
+        raise VerificationError(f"what is signed is no statement but {kind}")
     Statement(payload)  # refuses what is none
     statement = json.loads(payload)
-    if kind != _STATEMENT or statement["predicateType"] != PROVENANCE:
-        raise VerificationError(f"what is signed is no provenance but {kind} {statement['predicateType']}")
+    if statement["predicateType"] != PROVENANCE:
+        return None  # a list of packages, say
     if not any(f"sha256:{one['digest'].get('sha256')}" == digest for one in statement["subject"]):
         raise VerificationError(f"it is about something else than {digest}")
     return build_of(bundle.signing_certificate)
-
-
-def _claims(raw: bytes) -> dict[str, Any]:
-    """The statement inside a bundle, believed by nobody yet."""
-    found = json.loads(base64.b64decode(json.loads(raw)["dsseEnvelope"]["payload"]))
-    return found if isinstance(found, dict) else {}
 
 
 class _Policy:

@@ -103,6 +103,7 @@ class OwnSigstore:
         *,
         predicate_type: str = PROVENANCE,
         predicate: dict[str, Any] | None = None,
+        kind: str = "application/vnd.in-toto+json",
         signed_at: datetime = NOW,
         certified_at: datetime = NOW,
     ) -> dict[str, Any]:
@@ -117,7 +118,6 @@ class OwnSigstore:
         key = generate_private_key(SECP256R1())
         certificate = self._certify(key, identity or Identity(), certified_at)
         payload = json.dumps(statement).encode()
-        kind = "application/vnd.in-toto+json"
         signature = key.sign(b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload), SHA256)
         envelope = {"payload": b64(payload), "payloadType": kind, "signatures": [{"sig": b64(signature)}]}
         return {

@@ -97,6 +97,10 @@ def test_without_provenance_nothing_is_attested(verifier: Verifier) -> None:
     assert "nothing attests who built it" in refusal(verifier, sbom)
 
 
+def test_what_is_signed_as_something_else_than_a_statement_says_nothing(verifier: Verifier) -> None:
+    assert "no statement but text/plain" in refusal(verifier, SIGSTORE.attest(DIGEST, kind="text/plain"))
+
+
 def test_one_attestation_that_holds_is_enough_wherever_it_stands(verifier: Verifier) -> None:
     others = [SIGSTORE.attest(OTHER), {"mediaType": "nonsense"}, OwnSigstore().attest(DIGEST)]
     assert check(verifier, *others, SIGSTORE.attest(DIGEST)).repository == "https://github.com/me/baton"

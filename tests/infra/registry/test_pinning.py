@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 import infra.registry.client
-from infra.registry.client import Registry
+from infra.registry.client import MOST_BUNDLES, Registry
 from infra.registry.images import Container, pin_image
 from infra.registry.reference import parse_reference
 from infra.registry.signer import Signer, repository_of, signer_of
@@ -214,6 +214,21 @@ def test_a_list_of_all_packages_stands_in_nobodys_way_however_large(
         pusher.attach(image, sbom, annotated=annotated)
     pusher.attach(image, SIGSTORE.attest(image["digest"]), annotated=annotated)
     assert pin_image(f"{registry.host}/{NAME}:v1", environment).image.endswith(image["digest"])
+
+
+def test_each_attestation_is_read_once_and_not_without_end(
+    registry: OwnRegistry, pusher: Pusher, environment: Environment
+) -> None:
+    image = pusher.image("v1")
+    for attached, read in ((3, 3), (MOST_BUNDLES + 2, MOST_BUNDLES)):
+        registry.referrers = False
+        for _ in range(attached):
+            pusher.attach(image, SIGSTORE.attest(GONE))
+        registry.referrers = True  # listed both ways now
+        registry.asked.clear()
+        assert "does not hold" in refused(NeedsPerson, f"{registry.host}/{NAME}:v1", environment).what
+        manifests = [path for _, path, _ in registry.asked if "/manifests/sha256:" in path]
+        assert len(manifests) == len(set(manifests)) == read
 
 
 def test_an_attestation_that_is_listed_and_was_deleted_counts_as_none(
