@@ -246,7 +246,7 @@ def _platform(given: object) -> str:
 
 def _is_other(annotated: Mapping[str, Any], predicate: str) -> bool:
     """Whether a manifest, or who lists it, says to be about something else."""
-    return _dict(annotated, "annotations").get(PREDICATE, predicate) != predicate
+    return bool(_dict(annotated, "annotations").get(PREDICATE, predicate) != predicate)
 
 
 def _dict(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
