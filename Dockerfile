@@ -32,15 +32,19 @@ ENV PATH=/opt/venv/bin:/baton/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/
     XDG_CACHE_HOME=/cache
 WORKDIR /baton
 
-# What installs packages, and stays out of the image.
+# What installs packages; the last step that needs it takes it away.
 FROM system AS tools
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
-COPY docker/requirements-build.txt docker/install.sh /opt/tools/
-RUN --mount=type=secret,id=ca /opt/tools/install.sh tools
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3-pip-whl \
+    && rm -rf /var/lib/apt/lists/* \
+    && mkdir /opt/tools \
+    && cp /usr/share/python-wheels/pip-*.whl /opt/tools/pip.whl
+COPY docker/install.sh /opt/tools/
 
 FROM system AS python
 RUN python3 -m venv --without-pip /opt/venv
+COPY --from=tools /opt/tools /opt/tools
 
 # The project, compiled: the root file system may be read-only.
 FROM python AS project
@@ -56,9 +60,7 @@ RUN rm -rf /project/baton/infra/localcloud \
 
 FROM python AS slim
 COPY docker/requirements-base.txt /opt/locks/
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=secret,id=ca \
-    /opt/tools/install.sh base
+RUN --mount=type=secret,id=ca /opt/tools/install.sh base && rm -r /opt/tools
 COPY --from=project /project /
 RUN python docker/smoke.py base
 USER baton
@@ -74,14 +76,10 @@ LABEL org.opencontainers.image.title="baton slim" \
 FROM python AS train-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY docker/requirements-torch-cpu.txt /opt/locks/
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,from=wheels,target=/opt/wheels \
-    --mount=type=secret,id=ca \
+RUN --mount=type=secret,id=ca --mount=type=bind,from=wheels,target=/opt/wheels \
     TORCH_INDEX="$TORCH_INDEX" /opt/tools/install.sh torch-cpu
 COPY docker/requirements-base.txt docker/requirements-train.txt /opt/locks/
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=secret,id=ca \
-    /opt/tools/install.sh base train
+RUN --mount=type=secret,id=ca /opt/tools/install.sh base train && rm -r /opt/tools
 COPY --from=project /project /
 RUN python docker/smoke.py torch-cpu base train
 USER baton
@@ -101,21 +99,14 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev libpython3-dev \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
 COPY docker/requirements-torch-cuda.txt /opt/locks/
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=secret,id=ca \
-    /opt/tools/install.sh torch-cuda
+RUN --mount=type=secret,id=ca /opt/tools/install.sh torch-cuda
 COPY docker/requirements-gpu.txt /opt/locks/
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=secret,id=ca \
-    /opt/tools/install.sh gpu
+RUN --mount=type=secret,id=ca /opt/tools/install.sh gpu
 COPY docker/requirements-base.txt docker/requirements-train.txt /opt/locks/
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=secret,id=ca \
-    /opt/tools/install.sh base train
+RUN --mount=type=secret,id=ca /opt/tools/install.sh base train
 ARG UNSLOTH=yes
 COPY docker/requirements-unsloth.txt /opt/locks/
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=secret,id=ca \
+RUN --mount=type=secret,id=ca \
     if [ "$UNSLOTH" = yes ]; then /opt/tools/install.sh unsloth; fi
 # What the NVIDIA container toolkit brings in, and the oldest driver that CUDA 13 works with (entrypoint.sh).
 ENV NVIDIA_VISIBLE_DEVICES=all \

@@ -3,7 +3,6 @@
 One resolution covers everything, so that what is tested is what ships. It is written as layers, one file each,
 that never overlap, apart from the two builds of torch:
 
-  build       what installs the others into the image, and stays out of it
   torch-cpu   torch's CPU build | torch-cuda: its CUDA build with the libraries that it draws in
   base        the laptop and the watchdog
   train       on top of both: the container, with or without a GPU
@@ -25,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = ("build", "torch-cpu", "torch-cuda", "base", "train", "gpu", "unsloth", "dev")
+LAYERS = ("torch-cpu", "torch-cuda", "base", "train", "gpu", "unsloth", "dev")
 LOCKS = {layer: ROOT / "docker" / f"requirements-{layer}.txt" for layer in LAYERS}
 BELOW = {
     "train": ("base",),
@@ -37,7 +36,6 @@ BELOW = {
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 MIN_AGE_DAYS = 7  # most malicious releases are found and withdrawn within days
 TORCH = "torch"  # in two builds, which have one name: each is a layer
-BUILD = ("uv",)
 LEFT_OUT = ("xformers",)  # unsloth names it, but 0.0.35 is built for torch 2.10 and cannot load beside 2.13
 CUDA = re.compile(r"(nvidia|cuda)-|triton$")  # what only torch's CUDA build draws in
 
@@ -62,8 +60,7 @@ def wanted() -> dict[str, dict[str, str]]:
     lines = {"base": project["dependencies"], **project["optional-dependencies"]}
     pins = {layer: dict(_pin(line) for line in of_layer) for layer, of_layer in lines.items()}
     torch = pins["train"].pop(TORCH)
-    pins |= {"torch-cpu": {TORCH: f"{torch}+cpu"}, "torch-cuda": {TORCH: torch}}
-    return pins | {"build": {name: pins["dev"].pop(name) for name in BUILD}}
+    return pins | {"torch-cpu": {TORCH: f"{torch}+cpu"}, "torch-cuda": {TORCH: torch}}
 
 
 def locked(layer: str) -> dict[str, str]:
@@ -117,8 +114,6 @@ def write_locks(*, keep: bool) -> None:
     for layer, entries in resolved.items():
         below = {name for one in BELOW.get(layer, ()) for name, _, _ in layers[one]}
         layers[layer] = [entry for entry in entries if entry[0] not in below | cuda]
-    layers["build"] = [entry for entry in layers["dev"] if entry[0] in BUILD]
-    layers["dev"] = [entry for entry in layers["dev"] if entry[0] not in BUILD]
     for layer, entries in layers.items():
         LOCKS[layer].write_text(
             f"# Layer {layer!r} of the locks, for Linux x86-64 and Python 3.11. Written by `make lock`.\n"

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 TORCH=${TORCH:-auto}
 TORCH_INDEX=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
-locks=(docker/requirements-{base,train,dev,build}.txt)
+locks=(docker/requirements-{base,train,dev}.txt)
 stamp=.venv/baton-setup
 say() { echo "setup: $*" >&2; }
 

@@ -64,13 +64,11 @@ def build_command(
         labels["org.opencontainers.image.base.digest"] = build.base.digest
     if build.target == "train" and not build.unsloth:
         labels["org.opencontainers.image.licenses"] = "Apache-2.0"
-    contexts = {"wheels": build.wheels} if build.wheels and (engine.name != "docker" or engine.buildx) else {}
     common = [
         f"--target={build.target}",
         f"--platform={PLATFORM}",
         *(f"--build-arg={name}={value}" for name, value in arguments.items()),
         *(f"--label={name}={value}" for name, value in labels.items()),
-        *(f"--build-context={name}={folder}" for name, folder in contexts.items()),
         *([f"--secret=id=ca,src={build.ca}"] if build.ca else []),
     ]
     context = str(build.context)
@@ -81,13 +79,16 @@ def build_command(
         if build.cache:
             kept = f"type=registry,ref={build.cache}:{build.target}"
             where += [f"--cache-from={kept}", f"--cache-to={kept},mode=max" if push_to else ""]
+        wheels = [f"--build-context=wheels={build.wheels}"] if build.wheels else []
         told = [f"--metadata-file={metadata}"] if metadata else []
-        return ["docker", "buildx", "build", *common, *filter(None, where), *told, context]
+        return ["docker", "buildx", "build", *common, *filter(None, where), *wheels, *told, context]
     where = [f"--tag={build.tag}"]
     if engine.name == "docker":
         return ["docker", "build", *common, "--network=host", *where, context]
     # Docker's format: OCI's has no HEALTHCHECK. The network is the host's: there need be no other one for a build.
-    mine = ["--format=docker", "--layers", "--network=host"]
+    # Further build contexts are no mounts in every version of theirs; a volume is.
+    wheels = [f"--volume={build.wheels}:/mnt/wheels:ro"] if build.wheels else []
+    mine = ["--format=docker", "--layers", "--network=host", *wheels]
     if engine.name == "buildah":
         return ["buildah", "build", "--isolation=chroot", *mine, *common, *where, context]
     return ["podman", "build", *mine, *common, *where, context]
