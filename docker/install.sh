@@ -7,9 +7,11 @@ export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=i
 if [[ -e /run/secrets/ca ]]; then export PIP_CERT=/run/secrets/ca; fi
 
 options=()
-for folder in /opt/wheels /mnt/wheels; do # a build context of docker's, a volume of podman's
-    if compgen -G "$folder/torch-*.whl" > /dev/null; then options=(--no-index --find-links "$folder"); fi
-done
-if ((${#options[@]} == 0)) && [[ -n ${TORCH_INDEX:-} ]]; then options=(--index-url "$TORCH_INDEX"); fi
+if [[ $1 == torch-cpu ]]; then # on PyTorch's own index only, or in a folder: docker's build context, podman's volume
+    options=(--index-url "$TORCH_INDEX")
+    for folder in /opt/wheels /mnt/wheels; do
+        if compgen -G "$folder/torch-*.whl" > /dev/null; then options=(--no-index --find-links "$folder"); fi
+    done
+fi
 for layer in "$@"; do options+=(--requirement "/opt/locks/requirements-$layer.txt"); done
 exec /opt/venv/bin/python /opt/tools/pip.whl/pip install --quiet --no-deps --require-hashes "${options[@]}"
