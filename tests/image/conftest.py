@@ -1,11 +1,12 @@
 """What the tests of the image share: an engine, both images built from this clone, a bucket and a registry."""
 
+import functools
 import os
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def engines() -> run.Engines:
 @pytest.fixture(scope="session")
 def images(engines: run.Engines) -> Images:
     """Both images that need no GPU, built by the command that people call; from the engine's cache where it can be."""
+    if given := os.environ.get("IMAGES"):  # "SLIM TRAIN_CPU", that are there already
+        return Images(*given.split())
     command = [sys.executable, "-m", "tools.image", "build", f"--engine={engines.engine.name}", "slim", "train-cpu"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     assert built.returncode == 0, "the build failed; its output is above"
@@ -95,13 +98,15 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def archives(engines: run.Engines, images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each image as a file, to read its layers."""
+def archive_of(engines: run.Engines, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """An image (slim, train-cpu) as a file, to read its layers."""
     folder = tmp_path_factory.mktemp("archives")
-    boxes = Boxes(engines)
-    saved = {}
-    for name, image in [("slim", images.slim), ("train-cpu", images.train_cpu)]:
-        saved[name] = folder / f"{name}.tar"
+
+    @functools.cache
+    def save(name: str) -> Path:
         form = [] if engines.engine.name == "docker" else ["--format=docker-archive"]
-        boxes.ask("save", *form, f"--output={saved[name]}", image)
-    return saved
+        image = {"slim": images.slim, "train-cpu": images.train_cpu}[name]
+        Boxes(engines).ask("save", *form, f"--output={folder / name}.tar", image)
+        return folder / f"{name}.tar"
+
+    return save

@@ -16,7 +16,8 @@ AT_ONCE_S = 10.0
 
 
 def one_line(text: str, says: str) -> bool:
-    lines = [line for line in text.splitlines() if line.strip()]
+    # podman's own: without systemd nobody asks for the health of a container but a test.
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("time=")]
     return len(lines) == 1 and re.search(says, lines[0]) is not None
 
 
@@ -33,7 +34,7 @@ def test_slim_is_the_laptops_command_line(boxes: Boxes, images: Images) -> None:
     assert done.returncode == 0, done.stderr
     assert "launch" in done.stdout
     done = boxes.run(images.slim, "launch", "recipes/demo.toml", "--gpu", "l4", "--spot", "--dry-run", env={
-        "BATON_PROJECT": "p", "BATON_BUCKET": "gs://b", "BATON_IMAGE": f"h/p/r/train@sha256:{'1' * 64}"
+        "BATON_PROJECT": "p", "BATON_BUCKET": "gs://b", "BATON_IMAGE": f"eu-docker.pkg.dev/p/r/train@sha256:{'1' * 64}"
     })  # fmt: skip
     assert done.returncode == 0, done.stderr
 
