@@ -3,7 +3,7 @@
 Pure: each function takes what is and returns what shall be, or raises what is wrong with the wish.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,6 +30,7 @@ class Changes:
     zones: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     deadline_s: float | None = None
+    secrets: Mapping[str, str] | None = None
 
     def given(self) -> dict[str, Any]:
         """Those that are given, by the name of Machine's field."""

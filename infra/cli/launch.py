@@ -162,6 +162,7 @@ def surroundings(
     from infra.compute import OVERRIDE, endpoint
     from infra.launch.planning import Surroundings
     from infra.machines import machines
+    from job.run.spec import SUBNET
     from job.settings import load_secrets
 
     project = project_of(environment) or "PROJECT"
@@ -175,7 +176,9 @@ def surroundings(
         service_account=environment.service_account or f"baton-vm@{project}.iam.gserviceaccount.com",
         bucket_region=bucket_region,
         endpoints=(endpoint(os.environ.get(OVERRIDE, "")), storage if "://" in storage else f"http://{storage}"),
-        sends_hub_token=load_secrets().hf_token is not None,
+        has_hub_token=load_secrets().hf_token is not None,
+        subnet=environment.subnet or SUBNET,
+        secrets=environment.secrets(),
     )
 
 

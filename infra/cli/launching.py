@@ -136,7 +136,7 @@ def _start(bucket: Bucket, plan: LaunchPlan, prepared: Prepared, spec: Spec | No
 
 def _ensure_watchdog(plan: LaunchPlan) -> None:
     began_s = time.monotonic()
-    vm = ensure_watchdog(bucket_of(plan.uri), plan.machine.project, plan.machine.image)
+    vm = ensure_watchdog(bucket_of(plan.uri), plan.machine.project, plan.machine.image, plan.machine.subnet)
     if vm is not None:
         _say(f"{vm.name} runs in {vm.zone} and watches")
         _say(phase_line("watchdog", time.monotonic() - began_s))

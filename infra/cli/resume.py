@@ -84,6 +84,7 @@ def resume(
         zones=tuple(zone or ()),
         regions=tuple(region or ()),
         deadline_s=seconds_of(deadline, now_s),
+        secrets=None if spec.machine is None else load_environment().secrets() or None,  # they may have been rotated
     )
     if spec.machine is not None and (zone or region):
         check_places(spec.machine.gpu, Asked(spec.machine.gpu, spec.machine.spot, changes.zones, changes.regions))
@@ -130,7 +131,7 @@ def _ensure_watchdog(uri: str, machine: "Machine") -> str:
     from infra.watch.watchdog_vm import ensure_watchdog
 
     bucket = bucket_of(uri)
-    vm = ensure_watchdog(bucket, machine.project, machine.image)
+    vm = ensure_watchdog(bucket, machine.project, machine.image, machine.subnet)
     return watchdog_name(bucket) if vm is None else f"{vm.name}, which was started in {vm.zone},"
 
 

@@ -74,6 +74,7 @@ def up(
     from infra.naming import watchdog_account
     from infra.registry.images import SOURCE, pin_image
     from infra.watch.watchdog_vm import create_watchdog, find_watchdog, watchdog_zones, watches
+    from job.run.spec import SUBNET
     from job.views.text import printable
 
     environment = load_environment()
@@ -93,7 +94,14 @@ def up(
             yes=yes,
         )
         account = service_account or watchdog_account(project)
-        found = create_watchdog(uri, project, where, image=container.image, service_account=account)
+        found = create_watchdog(
+            uri,
+            project,
+            where,
+            image=container.image,
+            service_account=account,
+            subnet=environment.subnet or SUBNET,
+        )
     if as_json:
         print_json({"bucket": uri, "vm": found.name, "zone": found.zone, "status": found.status.value})
     else:

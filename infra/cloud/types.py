@@ -155,6 +155,8 @@ class VmOrder:
     """`project/family` or full name."""
     boot_disk_gb: int
     service_account: str
+    subnet: str
+    """Of that name in every region: no VM has an address outside it."""
     request_id: str
     """UUID: asking twice makes one VM."""
     labels: Mapping[str, str]

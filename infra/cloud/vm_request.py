@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.cloud.types import VmOrder
+from infra.naming import region_of
 
 SERVICE = "https://compute.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """Rights are the account's roles; a narrower scope would hide Secret Manager and Artifact Registry."""
+LOGIN = {"block-project-ssh-keys": "TRUE", "enable-oslogin": "TRUE"}
+"""Who may log in says IAM; keys that lie in the project's metadata open nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class InsertRequest:
 
 def insert_request(order: VmOrder, project: str) -> InsertRequest:
     """The request for an order; pure."""
+    attributes = {**LOGIN, **order.attributes}
     body: dict[str, Any] = {
         "name": order.name,
         "machineType": f"zones/{order.zone}/machineTypes/{order.machine_type}",
@@ -47,14 +51,10 @@ def insert_request(order: VmOrder, project: str) -> InsertRequest:
                 },
             }
         ],
-        "networkInterfaces": [
-            {
-                "network": "global/networks/default",
-                "accessConfigs": [{"name": "External NAT", "type": "ONE_TO_ONE_NAT"}],
-            }
-        ],
+        # Without accessConfigs it has no external address.
+        "networkInterfaces": [{"subnetwork": f"regions/{region_of(order.zone)}/subnetworks/{order.subnet}"}],
         "serviceAccounts": [{"email": order.service_account, "scopes": [SCOPE]}],
-        "metadata": {"items": [{"key": key, "value": order.attributes[key]} for key in sorted(order.attributes)]},
+        "metadata": {"items": [{"key": key, "value": attributes[key]} for key in sorted(attributes)]},
     }
     if order.accelerator is not None:
         kind = f"zones/{order.zone}/acceleratorTypes/{order.accelerator}"

@@ -1,6 +1,7 @@
 """What a launch would do, decided before anything is done: where, for how much, with whose data sent where. Pure."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,12 +19,12 @@ from infra.watch.spending import hourly_usd, longest_run_s
 from job.errors import UsageError
 from job.run.claims import Claim, Claims
 from job.run.model_source import TINY
-from job.run.spec import Machine
+from job.run.spec import SUBNET, Machine
 from job.settings import Settings
 
 NOTICE_S = 120  # the longest that the platform gives
 CAP_FACTOR = 2  # times the estimate
-HUB = "huggingface.co"
+HUB, HUB_TOKEN = "huggingface.co", "HF_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Surroundings:
     """None: not known, for want of network."""
     endpoints: tuple[str, ...]
     """Of Compute Engine and Cloud Storage."""
-    sends_hub_token: bool = False
+    has_hub_token: bool = False
+    """HF_TOKEN is set here, on the laptop."""
+    subnet: str = SUBNET
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """As a spec's Machine has them."""
     image_known: str = ""
     """What a person is told of the container."""
 
@@ -147,6 +152,8 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
         boot_image=around.boot_image,
         boot_disk_gb=disk_gb,
         service_account=around.service_account,
+        subnet=around.subnet,
+        secrets=dict(around.secrets),
         notice_s=notice_s,
         max_usd=max(max_usd, 0.01),
     )
@@ -185,6 +192,7 @@ def watcher_order(plan: LaunchPlan, request_id: str) -> VmOrder | None:
         image=machine.image,
         service_account=watchdog_account(machine.project),
         request_id=request_id,
+        subnet=machine.subnet,
     )
 
 
@@ -243,8 +251,7 @@ def _hosts(prepared: Prepared, around: Surroundings) -> tuple[Host, ...]:
         Host(around.image.partition("/")[0], "which container is looked up and pulled, by this machine and the VM"),
     ]
     if prepared.settings.model.name != TINY:
-        token = ", with HF_TOKEN from here" if around.sends_hub_token else ""
-        hosts.append(Host(HUB, f"which model is loaded, by this machine and the VM{token}"))
+        hosts.append(Host(HUB, f"which model is loaded, by this machine and the VM{_token(around)}"))
     return tuple(hosts)
 
 
@@ -261,6 +268,17 @@ def _notes(
         notes.append(f"a {gpu.title} computes no bfloat16, in which most models are saved: see model.dtype.")
     if around.bucket_region is None:
         notes.append("the bucket's region is not known without network; its own region would come first.")
-    if around.sends_hub_token:
-        notes.append("HF_TOKEN stays here: a VM cannot load a private or gated model.")
+    if around.has_hub_token and HUB_TOKEN not in around.secrets:
+        notes.append("HF_TOKEN stays here: a VM cannot load a private or gated model. infra/setup.sh lets it.")
+    if settings.model.name != TINY:
+        notes.append(f"VMs have no external address: they reach {HUB} where infra/setup.sh --nat has made a way.")
     return tuple(notes)
+
+
+def _token(around: Surroundings) -> str:
+    """Whose token goes along."""
+    sent = [
+        *(["HF_TOKEN from here"] if around.has_hub_token else []),
+        *([f"from the VM {around.secrets[HUB_TOKEN]}"] if HUB_TOKEN in around.secrets else []),
+    ]
+    return f", with {' and '.join(sent)}" if sent else ""

@@ -10,10 +10,11 @@ from infra.plan import offers
 from infra.vm import boot_attributes
 from job.errors import NeedsPerson
 from job.run.claims import Claim
-from job.run.spec import Machine
+from job.run.spec import SUBNET, Machine
 
 PINNED = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
 _BOOT_IMAGE = re.compile(r"(?:projects/)?(?P<project>[a-z][a-z0-9.:-]*)/(?:global/images/)?[a-z][a-z0-9-]*")
+_SUBNET = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST_RUN_S = 120 * 24 * 3600
 """What maxRunDuration takes at most."""
 SHORTEST_RUN_S = 30
@@ -37,6 +38,8 @@ def attempt_order(run_uri: str, machine: Machine, claim: Claim, max_run_s: int) 
         raise _refused(run_uri, claim, f"the boot image {machine.boot_image!r} is neither the project's nor Google's")
     if claim.usd_per_hour is None or not 0 < claim.usd_per_hour <= MOST_USD_PER_HOUR:
         raise _refused(run_uri, claim, f"${claim.usd_per_hour} an hour is no price of a machine with one GPU")
+    if not _SUBNET.fullmatch(machine.subnet):
+        raise _refused(run_uri, claim, f"{machine.subnet!r} is not the name of a subnet")
     spot = claim.spot is not False
     return VmOrder(
         name=claim.vm,
@@ -47,6 +50,7 @@ def attempt_order(run_uri: str, machine: Machine, claim: Claim, max_run_s: int) 
         boot_disk_gb=machine.boot_disk_gb,
         boot_disk_type=known.disk,
         service_account=machine.service_account,
+        subnet=machine.subnet,
         request_id=claim.request_id,
         labels=run_labels(run_uri, claim.number),
         accelerator=known.accelerator,
@@ -64,7 +68,7 @@ def attempt_order(run_uri: str, machine: Machine, claim: Claim, max_run_s: int) 
 
 
 def watchdog_order(
-    bucket: str, project: str, zone: str, *, image: str, service_account: str, request_id: str
+    bucket: str, project: str, zone: str, *, image: str, service_account: str, request_id: str, subnet: str = SUBNET
 ) -> VmOrder:
     """The small VM that watches all runs of a bucket. Raises NeedsPerson for an image without digest."""
     if not PINNED.fullmatch(image):
@@ -82,6 +86,7 @@ def watchdog_order(
         boot_disk_gb=small.boot_disk_gb,
         boot_disk_type=small.disk,
         service_account=service_account,
+        subnet=subnet,
         request_id=request_id,
         labels=watchdog_labels(bucket),
         attributes={

@@ -10,6 +10,7 @@ from infra.cloud.types import CloudError, Operation, OperationKind, Trouble, Tro
 from infra.naming import watchdog_account, watchdog_labels, watchdog_name
 from infra.watch.orders import watchdog_order, zones_near
 from job.errors import Transient
+from job.run.spec import SUBNET
 from job.storage import open_bucket
 
 LOOK_EVERY_S = 1.0
@@ -36,13 +37,14 @@ def watchdog_zones(bucket_uri: str) -> tuple[str, ...]:
     return zones_near(open_bucket(f"{bucket_uri}/runs").location())
 
 
-def ensure_watchdog(bucket_uri: str, project: str, image: str) -> Vm | None:
+def ensure_watchdog(bucket_uri: str, project: str, image: str, subnet: str = SUBNET) -> Vm | None:
     """Somebody watches before money is spent: the watchdog VM that had to be created, None where one watches already.
     Raises BatonError."""
     if watches(find_watchdog(bucket_uri, project)):
         return None
     account = watchdog_account(project)
-    return create_watchdog(bucket_uri, project, watchdog_zones(bucket_uri), image=image, service_account=account)
+    zones = watchdog_zones(bucket_uri)
+    return create_watchdog(bucket_uri, project, zones, image=image, service_account=account, subnet=subnet)
 
 
 def remove_watchdog(bucket_uri: str, project: str) -> None:
@@ -57,7 +59,9 @@ def remove_watchdog(bucket_uri: str, project: str) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def create_watchdog(bucket_uri: str, project: str, zones: Sequence[str], *, image: str, service_account: str) -> Vm:
+def create_watchdog(
+    bucket_uri: str, project: str, zones: Sequence[str], *, image: str, service_account: str, subnet: str = SUBNET
+) -> Vm:
     """Asks for it, in the first of these zones that has room, and waits until the cloud shows it running. One that has
     stopped makes way first. Raises BatonError; two at once make one.
     """
@@ -66,7 +70,7 @@ def create_watchdog(bucket_uri: str, project: str, zones: Sequence[str], *, imag
         remove_watchdog(bucket_uri, project)
     refused: Trouble | None = None
     for zone in zones:
-        made = _create(bucket_uri.rstrip("/"), project, zone, image, service_account)
+        made = _create(bucket_uri.rstrip("/"), project, zone, image, service_account, subnet)
         if isinstance(made, Vm):
             return made
         refused = made
@@ -74,10 +78,16 @@ def create_watchdog(bucket_uri: str, project: str, zones: Sequence[str], *, imag
     raise explanation(refused, project, f"creating {watchdog_name(bucket_uri)} in {', '.join(zones)}")
 
 
-def _create(bucket: str, project: str, zone: str, image: str, service_account: str) -> Vm | Trouble:
+def _create(bucket: str, project: str, zone: str, image: str, service_account: str, subnet: str) -> Vm | Trouble:
     """The VM that runs in this zone, or that there is none to be had. Raises BatonError."""
     order = watchdog_order(
-        bucket, project, zone, image=image, service_account=service_account, request_id=str(uuid.uuid4())
+        bucket,
+        project,
+        zone,
+        image=image,
+        service_account=service_account,
+        request_id=str(uuid.uuid4()),
+        subnet=subnet,
     )
     cloud = infra.cloud.access.open_cloud(project)
     doing = f"creating {order.name} in {zone}"

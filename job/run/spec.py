@@ -9,6 +9,9 @@ from job.run.layout import SPECS, spec_name
 from job.run.records import Record, create
 from job.storage import Bucket, PreconditionFailed
 
+SUBNET = "baton"
+"""What infra/setup.sh makes in each region."""
+
 
 class Input(Record):
     """A file of the user's, pinned by its bytes; they lie in blobs/."""
@@ -52,6 +55,11 @@ class Machine(Record):
     """The VM's: project/family or full name, dated."""
     boot_disk_gb: int = Field(ge=10)
     service_account: str
+    subnet: str = SUBNET
+    """Where the VMs are: the subnet of that name in each region."""
+    secrets: dict[str, str] = Field(default_factory=dict)
+    """By the variable that each is for, its version in Secret Manager: `projects/P/secrets/NAME/versions/3`. The
+    value itself is read by the attempt, with its VM's own rights."""
     notice_s: int = 120
     """Notice asked for from the platform; 0 or 120."""
     max_usd: float = Field(gt=0)

@@ -12,6 +12,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from job.errors import UsageError
 
 DOTENV = Path(".env")
+SECRETS = ("HF_TOKEN", "GEMINI_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY")
+"""What a VM may need of Secret Manager."""
+Version = Annotated[str, Field(pattern=r"^projects/[a-z0-9.:-]+/secrets/[A-Za-z0-9_-]+/versions/[1-9][0-9]*$")]
+"""A version by its number: what is read again after a preemption is what was read before."""
 
 
 class Environment(BaseSettings):
@@ -39,6 +43,21 @@ class Environment(BaseSettings):
     """Image that VMs boot, `PROJECT/FAMILY` or a full name; without it the one that infra/machines.toml names."""
     service_account: str | None = None
     """Account of the VMs; without it baton-vm@PROJECT.iam.gserviceaccount.com."""
+    subnet: str | None = None
+    """Subnet of the VMs, of that name in every region, with Private Google Access; without it `baton`."""
+    secret_hf_token: Version | None = None
+    """Where a VM reads HF_TOKEN: `projects/PROJECT/secrets/NAME/versions/NUMBER` in Secret Manager."""
+    secret_gemini_api_key: Version | None = None
+    """Where a VM reads GEMINI_API_KEY, in the same form."""
+    secret_openai_api_key: Version | None = None
+    """Where a VM reads OPENAI_API_KEY."""
+    secret_wandb_api_key: Version | None = None
+    """Where a VM reads WANDB_API_KEY."""
+
+    def secrets(self) -> dict[str, str]:
+        """The versions that are set, by the variable that each is for."""
+        found = {name: getattr(self, f"secret_{name.lower()}") for name in SECRETS}
+        return {name: version for name, version in found.items() if version is not None}
 
 
 class Secrets(BaseSettings):
@@ -64,10 +83,13 @@ def load_environment(dotenv: Path | None = DOTENV) -> Environment:
         return Environment(_env_file=dotenv)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UsageError(
-            f"BATON_{str(first['loc'][0]).upper()} is {first['input']!r}, not the number of an attempt.",
-            fix="Use 1, 2, 3...",
-        ) from None
+        name = f"BATON_{str(first['loc'][0]).upper()}"
+        if name.startswith("BATON_SECRET_"):  # what stands there may be the secret itself
+            raise UsageError(
+                f"{name} does not name a version of a secret.",
+                fix="Give projects/PROJECT/secrets/NAME/versions/NUMBER, as infra/setup.sh writes it to .env.",
+            ) from None
+        raise UsageError(f"{name} is {first['input']!r}, not the number of an attempt.", fix="Use 1, 2, 3...") from None
 
 
 def load_secrets(dotenv: Path | None = DOTENV) -> Secrets:

@@ -25,6 +25,7 @@ ORDER = VmOrder(
     boot_image="project/family",
     boot_disk_gb=100,
     service_account="vm@p.iam.gserviceaccount.com",
+    subnet="baton",
     request_id=request_id(RUN, 1, 0.0),
     labels=LABELS,
     notice_s=120,

@@ -107,7 +107,7 @@ def test_no_request_leaves_anything_to_be_paid_for_or_carries_a_secret(case: str
     assert scheduling["onHostMaintenance"] == "TERMINATE"
     assert int(scheduling["maxRunDuration"]["seconds"]) > 0
     assert disk["autoDelete"] is True
-    keys = {item["key"] for item in sent["body"]["metadata"]["items"]}
+    keys = {item["key"] for item in sent["body"]["metadata"]["items"]} - {"block-project-ssh-keys"}
     assert not [key for key in keys if "token" in key.lower() or "secret" in key.lower() or "key" in key.lower()]
     if case == ON_DEMAND:
         assert scheduling["provisioningModel"] == "STANDARD"
@@ -115,6 +115,15 @@ def test_no_request_leaves_anything_to_be_paid_for_or_carries_a_secret(case: str
     else:
         assert scheduling["provisioningModel"] == "SPOT"
         assert scheduling["preemptionNoticeDuration"] == {"seconds": "120"}
+
+
+@pytest.mark.parametrize("case", EVERY)
+def test_no_vm_has_an_external_address_and_who_logs_in_says_iam(case: str) -> None:
+    body = json.loads((GOLDEN / f"insert-{case}.json").read_text())["body"]
+    region = body["machineType"].split("/")[1].rpartition("-")[0]
+    assert body["networkInterfaces"] == [{"subnetwork": f"regions/{region}/subnetworks/baton"}]
+    items = {item["key"]: item["value"] for item in body["metadata"]["items"]}
+    assert (items["enable-oslogin"], items["block-project-ssh-keys"]) == ("TRUE", "TRUE")
 
 
 def test_a_watchdog_vm_stays_and_moves_with_its_host() -> None:
