@@ -16,7 +16,7 @@ TEST_FLAGS ?=
 
 bin := .venv/bin
 
-.PHONY: help setup demo check test test-all format lock image image-test image-push image-base image-copy release-check release system-deps clean
+.PHONY: help setup demo check test test-all format lock image image-test image-push image-cloud image-base image-copy release-check release system-deps clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,15 @@ image-test: $(if $(DRY_RUN),,setup) ## builds train-cpu and slim, and proves the
 
 image-push: ## pushes the image TARGET that was built to REGISTRY=HOST/PROJECT/REPO, and prints NAME@DIGEST
 	@$(image) push $(image_flags) --registry "$$REGISTRY" $(TARGET)
+
+# REGISTRY is REGION-docker.pkg.dev/PROJECT/REPO, BUCKET the one of the runs.
+cloud_project = $(word 2,$(subst /, ,$(REGISTRY)))
+image-cloud: ## has Cloud Build make the image TARGET: REGISTRY=... BUCKET=..., as infra/setup.sh --cloud-build says them
+	@$(if $(DRY_RUN),echo )gcloud builds submit . --config=cloudbuild.yaml --project="$(cloud_project)" \
+		--region="$(patsubst %-docker.pkg.dev,%,$(firstword $(subst /, ,$(REGISTRY))))" \
+		--service-account="projects/$(cloud_project)/serviceAccounts/baton-build@$(cloud_project).iam.gserviceaccount.com" \
+		--gcs-source-staging-dir="gs://$(BUCKET)/builds" \
+		--substitutions="_TARGET=$(TARGET),_REGISTRY=$(REGISTRY),_REVISION=$$(git rev-parse HEAD),_UNSLOTH=$(or $(UNSLOTH),yes)"
 
 image-base: ## looks up the digest of the base image, and prints it
 	@$(image) base $(image_flags)

@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "The whole story on this machine: launch, be preempted, go on elsewhere, compare the weights.",
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
     "ls": "All runs of a bucket: what each one does, how far it is, what it has cost.",
+    "setup": "Makes a project on Google Cloud ready for runs, or takes that back.",
     "launch": "Starts a run on a VM that is replaced when it is preempted, until the run is finished.",
     "status": "What a run does, how far it is, and how each attempt ended.",
     "attach": "Follows a run: phases with their seconds, then the training line.",
