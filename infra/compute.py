@@ -14,14 +14,26 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from infra.cloud.answers import disk_of, http_trouble, last_part, operation_of, vm_of
-from infra.cloud.types import CloudError, Disk, Operation, OperationKind, Trouble, TroubleKind, Vm, VmList, VmOrder
-from infra.cloud.vm_request import SCOPE, SERVICE, image_path, insert_request
+from infra.cloud.answers import advice_of, disk_of, http_trouble, last_part, operation_of, vm_of
+from infra.cloud.types import (
+    Advice,
+    CloudError,
+    Disk,
+    Operation,
+    OperationKind,
+    Trouble,
+    TroubleKind,
+    Vm,
+    VmList,
+    VmOrder,
+)
+from infra.cloud.vm_request import SCOPE, SERVICE, advice_request, image_path, insert_request
 from job.errors import UsageError
 
 OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE"
 NO_CREDENTIALS = "CLOUDSDK_AUTH_DISABLE_CREDENTIALS"
 ANSWER_S = 30.0  # for one reply; nothing is known of what was asked when it is over
+ADVICE_S = 5.0  # a plan does without it
 WAIT_S = 110.0  # the service answers `wait` after at most two minutes, done or not
 PAGE = 500
 
@@ -156,6 +168,12 @@ class ComputeEngine:
             if error.trouble.kind is not TroubleKind.NOT_FOUND or f"/disks/{name}" not in error.trouble.message:
                 raise
 
+    def advice(self, zone: str, machine_type: str) -> Advice | None:
+        """How likely a spot VM is to be had there now, and to last; None where it does not say."""
+        with _in_our_words():
+            request = {"project": self.project, **advice_request(zone, machine_type)}
+            return advice_of(self._advice.capacity(request=request, retry=None, timeout=ADVICE_S))
+
     def _adopt(self, order: VmOrder, error: CloudError) -> Operation:
         """The insert of the VM that has the name already, when it is this order's. Raises CloudError."""
         vm = self.get_vm(order.zone, order.name)
@@ -187,6 +205,10 @@ class ComputeEngine:
     @cached_property
     def _disks(self) -> Any:
         return _compute().DisksClient(credentials=self._credentials, client_options=self._options)
+
+    @cached_property
+    def _advice(self) -> Any:
+        return _compute().AdviceClient(credentials=self._credentials, client_options=self._options)
 
     @cached_property
     def _images(self) -> Any:

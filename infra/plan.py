@@ -1,10 +1,11 @@
-"""Where a run's VM may be and what it costs there: offers, the cheapest first."""
+"""Where a run's VM may be and what an hour of it costs there: offers. infra/expected.py ranks them for a run."""
 
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from infra.machines import MachineType, machines
 from infra.naming import region_of
@@ -36,11 +37,16 @@ class Offer:
     """Of traffic between there and the bucket."""
 
 
+Kind = Literal["spot", "on_demand", "flex"]
+KINDS: tuple[Kind, ...] = ("on_demand", "spot", "flex")
+"""How a VM is rented. flex: it waits for capacity, is not preempted and runs 7 days at most (FLEX_START)."""
+
+
 @dataclass(frozen=True)
 class _Price:
     machine_type: str
     zone: str
-    spot: bool
+    kind: Kind
     gpu_usd: float
     host_usd: float
     basis: str
@@ -48,7 +54,7 @@ class _Price:
 
 def offers(
     gpu: str,
-    spot: bool,
+    spot: bool | Kind,
     zones: Sequence[str] = (),
     regions: Sequence[str] = (),
     bucket_region: str | None = None,
@@ -60,13 +66,14 @@ def offers(
 
     `zones` and `regions` limit it to what is in either, `machine_types` to those; empty: no limit.
     """
+    kind = spot if isinstance(spot, str) else "spot" if spot else "on_demand"
     known = machines()
     allowed = {one.type: one for one in known.gpu[gpu].single if not machine_types or one.type in machine_types}
     gb = known.boot_disk_gb if boot_disk_gb is None else boot_disk_gb
     found = [
         _offer(price, allowed[price.machine_type], gb, bucket_region)
         for price in _prices()
-        if price.spot == spot
+        if price.kind == kind
         and price.machine_type in allowed
         and (not (zones or regions) or price.zone in zones or region_of(price.zone) in regions)
     ]
@@ -81,7 +88,7 @@ def _offer(price: _Price, machine: MachineType, disk_gb: int, bucket_region: str
         machine_type=price.machine_type,
         zone=price.zone,
         region=region,
-        spot=price.spot,
+        spot=price.kind == "spot",
         usd_per_hour=price.gpu_usd + price.host_usd + disk_usd,
         gpu_usd=price.gpu_usd,
         host_usd=price.host_usd,
@@ -99,9 +106,9 @@ def _prices() -> tuple[_Price, ...]:
     lines = [line for line in FILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     prices = []
     for row in csv.DictReader(lines):
-        for kind in ("on_demand", "spot"):
+        for kind in KINDS:
             if row[f"{kind}_gpu"]:
                 gpu_usd, host_usd = float(row[f"{kind}_gpu"]), float(row[f"{kind}_host"])
-                basis = row[f"{kind}_basis"]
-                prices.append(_Price(row["machine_type"], row["zone"], kind == "spot", gpu_usd, host_usd, basis))
+                basis = row.get(f"{kind}_basis") or "listed"
+                prices.append(_Price(row["machine_type"], row["zone"], kind, gpu_usd, host_usd, basis))
     return tuple(prices)

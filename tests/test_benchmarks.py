@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import pytest
 from benchmarks.checkpoint_stall import Case, Measured, Round, claims_of, rounds_of
 from benchmarks.measure import mean_of, ratio_of_sums
 from benchmarks.pipeline import Durable, Upload
+from benchmarks.plan import Sky, Weather, a_day, run, staying
 from benchmarks.recovery import claims_of as recovery_claims
 from benchmarks.recovery_phases import Marks, own_share_s, percentile, polled, seconds
+from infra.expected import START_S
 
 ROOT = Path(__file__).resolve().parent.parent
-SOME_SECONDS = ["cli", "checkpoint_stall", "notice", "transfer"]
+SOME_SECONDS = ["cli", "checkpoint_stall", "notice", "plan", "transfer"]
 LONGER = ["train_step", "restore", "recovery", "watchdog"]  # two trainers, some cold starts, a minute of looks
 
 
@@ -55,6 +59,27 @@ def test_a_smoke_run_prints_tables_and_writes_claims_without_judging_them(name: 
 def test_every_benchmark_has_a_smoke_run_here() -> None:
     runnable = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "options(__doc__" in path.read_text()}
     assert runnable == {*SOME_SECONDS, *LONGER, *IN_CONTAINERS}
+
+
+def test_a_days_capacity_goes_up_and_down_and_a_run_pays_for_what_it_lived() -> None:
+    weather = Weather(availability=0.5, gap_h=0.25, up=(0.0, 1.0), down=(0.0, 1.0))
+    skies = [Sky(weather, random.Random(seed)) for seed in range(200)]
+    assert 60 < sum(sky.until_h(0.0)[0] for sky in skies) < 140
+    for sky in skies[:20]:
+        up, until_h = sky.until_h(0.0)
+        assert sky.until_h(until_h - 1e-6) == (up, until_h)
+        assert sky.until_h(until_h)[0] is not up
+    ever = Sky(Weather(availability=1.0, gap_h=1e6, up=(0.0, 1.0), down=(0.0, 1.0)), random.Random(0))
+    days = [a_day(seed, [weather]) for seed in range(5)]
+    for day in days:
+        offer = day.offers[0]
+        calm = replace(day, skies={zone: ever for zone in day.skies})
+        whole_usd = (day.work.hours + START_S / 3600) * offer.usd_per_hour
+        assert run(calm, lambda left, known, offer=offer: [offer], {}) >= whole_usd
+        if offer.usd_per_gib == 0:
+            assert run(calm, lambda left, known, offer=offer: [offer], {}) == pytest.approx(whole_usd)
+        costs = staying(day, {})
+        assert costs.best <= min(costs.ranking, costs.cheapest_hour)
 
 
 def window(kind: str, begin_s: float, end_s: float, held_s: float = 0.0) -> dict[str, Any]:

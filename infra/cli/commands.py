@@ -18,6 +18,7 @@ COMMANDS = {
     "setup": "Makes a project on Google Cloud ready for runs, or takes that back.",
     "launch": "Starts a run on a VM that is replaced when it is preempted, until the run is finished.",
     "status": "What a run does, how far it is, and how each attempt ended.",
+    "cost": "What a run cost, what that bought, and what it would have cost on demand.",
     "attach": "Follows a run: phases with their seconds, then the training line.",
     "logs": "What a run said: its attempts' lines and the consoles of their VMs.",
     "get": "Downloads the result of a finished run, every file verified.",

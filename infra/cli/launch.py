@@ -136,7 +136,7 @@ def show_plan(plan: "LaunchPlan", *, err: bool = False) -> None:
 
     for line in plan_lines(plan):
         typer.echo(printable(line), err=err)
-    print_table(offers_table(plan.offers), err=err)
+    print_table(offers_table(plan.ranked), err=err)
 
 
 def unresolved(image: str | None) -> "Container":

@@ -11,6 +11,7 @@ from infra.cli.follow import follow
 from infra.cli.launch import project_of, show_plan, surroundings
 from infra.cli.output import print_json
 from infra.cloud.access import explained, open_cloud
+from infra.expected import advised
 from infra.launch.first_vm import FirstVm
 from infra.launch.planning import Asked, LaunchPlan, make_plan
 from infra.launch.prepare import Prepared, pin_model, prepare, prepared_of
@@ -18,6 +19,7 @@ from infra.launch.starting import begin, claim_vm, go_on, refuse_busy, refuse_ta
 from infra.launch.words import plan_data
 from infra.machines import find_gpu, machines
 from infra.naming import bucket_of
+from infra.reading.zones import ask_advice, history
 from infra.registry.images import SOURCE, Container, pin_image
 from infra.registry.reference import parse_reference
 from infra.watch.process import go_on as watch_on
@@ -115,11 +117,16 @@ def _container(uri: str, spec: Spec | None, environment: Environment) -> Contain
 def _plan(
     asked: Asked, uri: str, prepared: Prepared, environment: Environment, bucket: Bucket, container: Container
 ) -> LaunchPlan:
-    """With what only the cloud knows: where the bucket is, and which dated image is booted."""
+    """With what only the cloud knows: where the bucket is, which image is booted, where spot VMs are to be had."""
     around = surroundings(uri, environment, container, bucket_region=(bucket.location() or "").lower() or None)
+    cloud = open_cloud(around.project)
     with explained(around.project, "looking up the boot image"):
-        image = open_cloud(around.project).dated_image(environment.boot_image or machines().boot_image)
-    return make_plan(asked, prepared, around.booting(image))
+        image = cloud.dated_image(environment.boot_image or machines().boot_image)
+    known = history(bucket_of(uri))
+    plan = make_plan(asked, prepared, around.booting(image), known)
+    if not asked.spot:
+        return plan
+    return make_plan(asked, prepared, around.booting(image), advised(known, ask_advice(cloud.advice, plan.ranked)))
 
 
 def _start(bucket: Bucket, plan: LaunchPlan, prepared: Prepared, spec: Spec | None, model: SpecModel) -> Watchdog:

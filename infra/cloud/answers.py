@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from infra.cloud.errors import Said, classify, classify_all
-from infra.cloud.types import Disk, Operation, OperationKind, Trouble, Vm, VmStatus
+from infra.cloud.types import Advice, Disk, Operation, OperationKind, Trouble, Vm, VmStatus
 
 _STATUS = {
     "RUNNING": VmStatus.RUNNING,
@@ -29,6 +29,18 @@ _KINDS = {
     "compute.instances.automaticRestart": OperationKind.HOST_ERROR,
     "compute.instances.guestTerminate": OperationKind.GUEST,
 }
+
+
+def advice_of(response: Any) -> Advice | None:
+    """The first recommendation of a CapacityAdviceResponse; None where there is none."""
+    for recommendation in response.recommendations:
+        scores = recommendation.scores
+        uptime = scores.estimated_uptime.removesuffix("s") if "estimated_uptime" in scores else ""
+        return Advice(
+            obtainability=min(1.0, max(0.0, scores.obtainability)) if "obtainability" in scores else None,
+            uptime_s=float(uptime) if uptime.replace(".", "", 1).isdigit() else None,
+        )
+    return None
 
 
 def vm_of(instance: Any) -> Vm:

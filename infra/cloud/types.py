@@ -213,6 +213,16 @@ class Disk:
     """Names of the VMs that it is attached to."""
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What the cloud estimates of spot VMs of one machine type in one zone, now. Best effort, it says."""
+
+    obtainability: float | None
+    """How likely one is to be had: 0.7 and more is high, 0.3 and less low."""
+    uptime_s: float | None
+    """That most of them run at least before they are preempted: 3600, 600 or 60."""
+
+
 class HandsOn(Cloud, Protocol):
     """What the commands of people ask for beside: no watchdog ever does."""
 
@@ -228,3 +238,6 @@ class HandsOn(Cloud, Protocol):
 
     def delete_disk(self, zone: str, name: str) -> None:
         """Asks for the end of a disk; one that is gone is no error. One that is attached is refused."""
+
+    def advice(self, zone: str, machine_type: str) -> Advice | None:
+        """How likely a spot VM is to be had there now, and to last (advice.capacity); None where it does not say."""

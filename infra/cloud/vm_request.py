@@ -62,6 +62,19 @@ def insert_request(order: VmOrder, project: str) -> InsertRequest:
     return InsertRequest(project, order.zone, order.request_id, body)
 
 
+def advice_request(zone: str, machine_type: str) -> dict[str, Any]:
+    """What advice.capacity is asked of one spot VM in one zone, in the client's words; pure."""
+    return {
+        "region": zone.rpartition("-")[0],
+        "capacity_advice_request_resource": {
+            "size": 1,
+            "instance_properties": {"scheduling": {"provisioning_model": "SPOT"}},
+            "instance_flexibility_policy": {"instance_selections": {"one": {"machine_types": [machine_type]}}},
+            "distribution_policy": {"target_shape": "ANY_SINGLE_ZONE", "zones": [{"zone": f"zones/{zone}"}]},
+        },
+    }
+
+
 def image_path(boot_image: str) -> str:
     """`project/family` as the newest image of that family; a full name as it is."""
     if boot_image.startswith("projects/"):

@@ -1,13 +1,13 @@
-"""About how much memory, time and money a run takes, from data sheets: rough, and it says what it does not know. Pure.
+"""About how much memory and time a run takes, from data sheets: rough, and it says what it does not know. Pure.
 
 A step's time is what generation waits for (each token reads the weights once) and what training computes; measured
 figures replace it once a run has made its first steps.
 """
 
-import math
 import re
 from dataclasses import dataclass
 
+from infra.expected import UNKNOWN_WORK_H, Work
 from infra.machines import Gpu
 from job.run.model_source import TINY
 from job.settings import Settings
@@ -24,21 +24,21 @@ READ_SHARE = 0.6  # of the memory's bandwidth that generation reaches
 FLOP_SHARE = 0.3  # of the TFLOPS that training reaches
 CONTEXT_GB = 1.5  # CUDA, its libraries, fragments
 AGENT_GB = 6.0  # system, container, two Python processes
-START_S = 600.0  # boot, pull, import, model: of the first VM, and again after each preemption
-PREEMPTED_EVERY_S = 4 * 3600.0
 _SIZE = re.compile(r"(?<![A-Za-z0-9])(\d+(?:\.\d+)?)([bm])(?![A-Za-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run takes on one machine."""
+    """How long a run's steps take on one GPU."""
 
     parameters: float
     steps: int
     step_s: float
-    hours: float
-    """VM hours, with starts and the preemptions to expect."""
-    usd: float
+
+    @property
+    def hours(self) -> float:
+        """Of steps that count; starts and preemptions are beside it (infra/expected.py)."""
+        return self.steps * self.step_s / 3600
 
 
 def parameters_of(name: str) -> float | None:
@@ -67,14 +67,17 @@ def gpu_gb(settings: Settings, parameters: float) -> tuple[float, float]:
 
 def host_gb(settings: Settings, parameters: float, slots: int) -> float:
     """GB of the machine's own memory: the snapshots of what is trained, and the programs."""
+    return slots * snapshot_gb(settings, parameters) + AGENT_GB
+
+
+def snapshot_gb(settings: Settings, parameters: float) -> float:
+    """GB of a checkpoint: what is trained with its optimizer's state."""
     trained = parameters * 0.02 * settings.lora.rank / 16 if settings.lora.enabled else parameters
-    return slots * trained * 12 / GB + AGENT_GB
+    return trained * 12 / GB
 
 
-def estimate(
-    settings: Settings, gpu: Gpu, parameters: float, steps: int, usd_per_hour: float, *, spot: bool
-) -> Estimate:
-    """Time and cost of the whole run on that GPU."""
+def estimate(settings: Settings, gpu: Gpu, parameters: float, steps: int) -> Estimate:
+    """How long the steps of the run take on that GPU."""
     train, weight_bytes = settings.train, _weight_bytes(settings)
     token_s = TOKEN_S + parameters * weight_bytes / (gpu.gb_per_s * GB * READ_SHARE)
     used = (train.steps_per_generation or train.gradient_accumulation_steps) * train.num_iterations
@@ -83,10 +86,25 @@ def estimate(
     passes = 6 + 2 * train.gradient_checkpointing + 2 * (train.beta > 0)
     flop = passes * parameters * completions * (train.max_prompt_tokens + train.max_completion_tokens)
     step_s = generations * train.max_completion_tokens * token_s + flop / (gpu.tflops * 1e12 * FLOP_SHARE)
-    working_s = steps * step_s
-    starts = 1 + (math.ceil(working_s / PREEMPTED_EVERY_S) if spot else 0)
-    hours = (working_s + starts * START_S) / 3600
-    return Estimate(parameters, steps, step_s, hours, hours * usd_per_hour)
+    return Estimate(parameters, steps, step_s)
+
+
+def work_of(
+    settings: Settings, gpu: Gpu, parameters: float | None, steps: int | None, *, image: str | None = None
+) -> Work:
+    """The run as its cost at an offer depends on it; what is not known as infra/expected.py takes it to be."""
+    registry = None if image is None else registry_region(image)
+    if parameters is None:
+        return Work(registry_region=registry)
+    restore_gib = snapshot_gb(settings, parameters) * GB / 2**30
+    hours = UNKNOWN_WORK_H if steps is None else estimate(settings, gpu, parameters, steps).hours
+    return Work(hours=hours, restore_gib=restore_gib, registry_region=registry)
+
+
+def registry_region(image: str) -> str | None:
+    """Where Artifact Registry keeps an image, by its host (us-central1-docker.pkg.dev); None for another registry."""
+    host = image.partition("/")[0]
+    return host.removesuffix("-docker.pkg.dev") if host.endswith("-docker.pkg.dev") else None
 
 
 def _weight_bytes(settings: Settings) -> int:

@@ -7,12 +7,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from infra.cloud.types import VmOrder
-from infra.launch.estimate import Estimate, estimate, gpu_gb, host_gb
+from infra.expected import START_S, Odds, Ranked, Zone, rank
+from infra.launch.alternatives import Alternative, Looked, alternatives
+from infra.launch.estimate import Estimate, estimate, gpu_gb, host_gb, work_of
 from infra.launch.fall_back import NEVER, FallBack, refuse_fall_back
 from infra.launch.prepare import MOST_SLOTS, Prepared, check_gpu, fitting_machines, on_machine
 from infra.machines import Gpu, find_gpu, gpu_key, machines
 from infra.naming import bucket_of, request_id, vm_name, watchdog_account, watchdog_name
-from infra.plan import Offer, offers
+from infra.plan import offers
 from infra.watch.observed import Policy
 from infra.watch.orders import attempt_order, watchdog_order, zones_near
 from infra.watch.spending import hourly_usd, longest_run_s
@@ -86,7 +88,9 @@ class LaunchPlan:
     settings: Settings
     machine: Machine
     gpu: Gpu
-    offers: tuple[Offer, ...]
+    ranked: tuple[Ranked, ...]
+    """Where its VMs may be, the least expected cost of the whole run first."""
+    others: tuple[Alternative, ...]
     estimate: Estimate | None
     """None: the model's size is not known."""
     needs_gb: tuple[float, float] | None
@@ -97,9 +101,16 @@ class LaunchPlan:
     hosts: tuple[Host, ...]
     notes: tuple[str, ...]
 
+    @property
+    def best(self) -> Ranked:
+        """Where the first VM is asked for."""
+        return self.ranked[0]
 
-def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchPlan:
-    """The plan. Raises UsageError for what cannot be: GPU, place, price."""
+
+def make_plan(
+    asked: Asked, prepared: Prepared, around: Surroundings, known: Mapping[Zone, Odds] | None = None
+) -> LaunchPlan:
+    """The plan; `known`: what is known of the zones. Raises UsageError for what cannot be: GPU, place, price."""
     bucket = bucket_of(around.uri)
     gpu, name = find_gpu(asked.gpu), gpu_key(asked.gpu)
     parameters, settings = prepared.parameters, prepared.settings
@@ -127,17 +138,20 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
             fix="Name another --zone or --region, or " + ("leave --spot out." if asked.spot else "add --spot."),
         )
     notice_s = NOTICE_S if asked.spot else 0
-    best = found[0]
-    cost = None
+    ranked = rank(found, work_of(settings, gpu, parameters, prepared.steps, image=around.image), known)
+    best = ranked[0]
+    steps = looked = None
     if parameters is not None and prepared.steps is not None:
-        cost = estimate(settings, gpu, parameters, prepared.steps, best.usd_per_hour, spot=asked.spot)
-    if cost is None and asked.max_usd is None:
+        steps = estimate(settings, gpu, parameters, prepared.steps)
+        where = asked.zones, asked.regions, around.bucket_region
+        looked = Looked(settings, parameters, prepared.steps, around.image, *where, disk_gb, known)
+    if steps is None and asked.max_usd is None:
         raise UsageError(
             f"what training {settings.model.name} costs cannot be estimated: "
             + ("its name does not tell its size." if parameters is None else "train.max_steps is not set."),
             fix="Say what the run's VMs may cost together: --max-usd 20",
         )
-    max_usd = asked.max_usd if asked.max_usd is not None else round(CAP_FACTOR * (cost.usd if cost else 0.0), 2)
+    max_usd = asked.max_usd if asked.max_usd is not None else round(_usual_cap(best), 2)
     machine = Machine(
         gpu=name,
         project=around.project,
@@ -159,11 +173,12 @@ def make_plan(asked: Asked, prepared: Prepared, around: Surroundings) -> LaunchP
     )
     return LaunchPlan(
         uri=around.uri,
-        settings=on_machine(prepared, usd_per_hour=best.usd_per_hour, notice_s=notice_s),
+        settings=on_machine(prepared, usd_per_hour=best.offer.usd_per_hour, notice_s=notice_s),
         machine=machine,
         gpu=gpu,
-        offers=found,
-        estimate=cost,
+        ranked=ranked,
+        others=() if looked is None else alternatives(looked, name, best, spot=asked.spot),
+        estimate=steps,
         needs_gb=needs,
         watch_here=asked.watch_here,
         watcher=_watcher(asked, bucket),
@@ -199,7 +214,7 @@ def watcher_order(plan: LaunchPlan, request_id: str) -> VmOrder | None:
 def next_claim(plan: LaunchPlan, claims: Claims, now_s: float) -> Claim:
     """The right to the VM of the best offer, under the next number."""
     number = 1 if claims.newest is None else claims.newest.number + 1
-    offer = plan.offers[0]
+    offer = plan.best.offer
     return Claim(
         number=number,
         kind="vm",
@@ -211,6 +226,12 @@ def next_claim(plan: LaunchPlan, claims: Claims, now_s: float) -> Claim:
         spot=offer.spot,
         usd_per_hour=hourly_usd(offer, Policy()),
     )
+
+
+def _usual_cap(best: Ranked) -> float:
+    """So that twice the work fits, and one VM more that is lost before it trains: the shortest of runs is preempted
+    too."""
+    return CAP_FACTOR * best.expected.usd + best.offer.usd_per_hour * START_S / 3600
 
 
 def run_name(recipe: Path, now_s: float) -> str:

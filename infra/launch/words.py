@@ -6,8 +6,10 @@ from itertools import groupby
 from typing import Any
 
 from infra.cloud.vm_request import InsertRequest
+from infra.expected import Expected, Ranked
+from infra.launch.alternatives import Alternative
 from infra.launch.planning import LaunchPlan
-from infra.plan import Offer
+from infra.machines import machines
 
 SHOWN_OFFERS = 6
 
@@ -30,6 +32,7 @@ def plan_lines(plan: LaunchPlan) -> list[str]:
     ]
     for number, host in enumerate(plan.hosts):
         lines.append(f"{'sends to' if number == 0 else '        '} {host.name}: {host.what}")
+    lines += [f"{'or' if number == 0 else '  '}       {_other(other)}" for number, other in enumerate(plan.others)]
     return lines + [f"note     {note}" for note in plan.notes]
 
 
@@ -40,39 +43,63 @@ def _memory(plan: LaunchPlan) -> str:
 
 
 def _cost(plan: LaunchPlan) -> str:
-    found = plan.estimate
+    found, cost = plan.estimate, plan.best.expected
     if found is None:
-        return "not known: the model's size is not"
-    how = f"{found.steps} steps of {found.step_s:.2g} s, starts and preemptions included"
-    return f"about ${found.usd:.2f}: {found.hours:.1f} h ({how}; from data sheets, not measured)"
+        return "not known: the model's size is not, or its steps"
+    starts = f"{cost.vms:.1f} starts" if plan.best.offer.spot else "one start"
+    return (
+        f"about ${cost.usd:.2f}: {cost.hours:.1f} h of VMs for {found.hours:.1f} h of work ({found.steps} steps of "
+        f"{found.step_s:.2g} s, not measured: weights read and FLOP by data sheets; {starts}); measured after "
+        "10 steps: baton status"
+    )
 
 
-def offers_table(offers: Sequence[Offer]) -> Any:
+def _other(other: Alternative) -> str:
+    cost, offer = other.ranked.expected, other.ranked.offer
+    kind = {"spot": "spot", "on_demand": "on demand", "flex": "flex-start"}[other.kind]
+    return (
+        f"{machines().gpu[other.gpu].title} {kind}: about ${cost.usd:.2f} in {cost.hours:.1f} h "
+        f"(${offer.usd_per_hour:.2f}/h in {offer.zone}, {offer.date}); {other.note}"
+    )
+
+
+def offers_table(ranked: Sequence[Ranked]) -> Any:
     """The first offers, zones of the same price in a row."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("machine", "zones", "$/h", "price"):
-        table.add_column(name, overflow="fold", justify="right" if name == "$/h" else "left")
-    rows = _rows(offers)
+    for name in ("machine", "zones", "$/h", "whole run", "preempted", "price, and what else it rests on"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("$/h", "whole run") else "left")
+    rows = _rows(ranked)
     for row in rows[:SHOWN_OFFERS]:
         table.add_row(*row)
     if len(rows) > SHOWN_OFFERS:
-        table.add_row(f"and {len(rows) - SHOWN_OFFERS} dearer or farther ones", "", "", "")
+        table.add_row(f"and {len(rows) - SHOWN_OFFERS} that cost more", *[""] * 5)
     return table
 
 
-def _rows(offers: Sequence[Offer]) -> list[tuple[str, str, str, str]]:
-    def key(offer: Offer) -> tuple[str, str, float, str]:
-        return offer.machine_type, offer.region, round(offer.usd_per_hour, 3), offer.basis
+def _rows(ranked: Sequence[Ranked]) -> list[tuple[str, ...]]:
+    def key(one: Ranked) -> tuple[object, ...]:
+        offer, cost = one.offer, one.expected
+        return (
+            offer.machine_type,
+            offer.region,
+            round(offer.usd_per_hour, 3),
+            offer.basis,
+            round(cost.usd, 2),
+            cost.basis,
+        )
 
     rows = []
-    for (machine_type, region, usd, basis), group in groupby(offers, key):
+    for _, group in groupby(ranked, key):
         same = list(group)
-        zones = f"{region}-{','.join(offer.zone.rpartition('-')[2] for offer in same)}"
-        elsewhere = f", traffic ${same[0].usd_per_gib:.2f}/GiB" if same[0].usd_per_gib else ""
-        rows.append((machine_type, zones, f"{usd:.3f}", f"{same[0].date}, {basis}{elsewhere}"))
+        offer, cost = same[0].offer, same[0].expected
+        zones = f"{offer.region}-{','.join(one.offer.zone.rpartition('-')[2] for one in same)}"
+        traffic = f", traffic ${cost.traffic_usd:.2f}" if cost.traffic_usd >= 0.005 else ""
+        often = f"every {1 / cost.per_hour:.1f} h" if cost.per_hour else "never"
+        basis = f"{offer.date}, {offer.basis}{traffic}" + (f"; {cost.basis}" if offer.spot else "")
+        rows.append((offer.machine_type, zones, f"{offer.usd_per_hour:.3f}", f"${cost.usd:.2f}", often, basis))
     return rows
 
 
@@ -113,16 +140,30 @@ def plan_data(plan: LaunchPlan) -> Mapping[str, object]:
                 "usd_per_gib": offer.usd_per_gib,
                 "date": offer.date,
                 "basis": offer.basis,
+                "expected": _expected_data(one.expected),
             }
-            for offer in plan.offers
+            for one in plan.ranked
+            for offer in (one.offer,)
+        ],
+        "alternatives": [
+            {
+                "gpu": other.gpu,
+                "kind": other.kind,
+                "machine_type": other.ranked.offer.machine_type,
+                "zone": other.ranked.offer.zone,
+                "usd_per_hour": round(other.ranked.offer.usd_per_hour, 4),
+                "expected": _expected_data(other.ranked.expected),
+                "note": other.note,
+            }
+            for other in plan.others
         ],
         "estimate": None
         if plan.estimate is None
         else {
             "steps": plan.estimate.steps,
             "step_s": round(plan.estimate.step_s, 3),
-            "hours": round(plan.estimate.hours, 3),
-            "usd": round(plan.estimate.usd, 2),
+            "hours": round(plan.best.expected.hours, 3),
+            "usd": round(plan.best.expected.usd, 2),
             "measured": False,
         },
         "gpu_memory_gb": None
@@ -133,4 +174,16 @@ def plan_data(plan: LaunchPlan) -> Mapping[str, object]:
         "watcher": plan.watcher,
         "hosts": [{"host": host.name, "receives": host.what} for host in plan.hosts],
         "notes": list(plan.notes),
+    }
+
+
+def _expected_data(cost: Expected) -> Mapping[str, object]:
+    return {
+        "usd": round(cost.usd, 2),
+        "hours": round(cost.hours, 3),
+        "waited_hours": round(cost.waited_h, 3),
+        "vms": round(cost.vms, 2),
+        "traffic_usd": round(cost.traffic_usd, 3),
+        "preempted_per_hour": round(cost.per_hour, 4),
+        "basis": cost.basis,
     }

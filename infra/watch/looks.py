@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from infra.cloud.types import Cloud, CloudError, Operation, OperationKind, Vm, VmList, VmStatus
+from infra.expected import Work
+from infra.launch.estimate import parameters_of, work_of
 from infra.machines import machines
 from infra.naming import run_labels
 from infra.plan import offers
@@ -23,6 +25,7 @@ from job.run.layout import CLAIMS, HEAD, LOOKED, exit_name, heartbeat_name
 from job.run.looked import Looked
 from job.run.records import Record
 from job.run.spec import Machine, Spec, read_spec
+from job.settings import from_plain
 from job.storage import Bucket, NotFound, ObjectInfo
 
 R = TypeVar("R", bound=Record)
@@ -115,8 +118,9 @@ class Looks:
             )
             for kind in (True, False)
         )
-        steps = spec.recipe.get("train", {}).get("max_steps")
-        return Wanted(self.uri, machine, spot, on_demand, max_steps=steps if isinstance(steps, int) else None)
+        told = spec.recipe.get("train", {}).get("max_steps")
+        steps = told if isinstance(told, int) else None
+        return Wanted(self.uri, machine, spot, on_demand, max_steps=steps, work=_work(spec, machine, steps))
 
     def look(self, claims: Dated[Claims], vms: VmList | Unknown, cloud: Cloud | None) -> Observed:
         """Everything that a decision about the run needs. `vms`: those with its label."""
@@ -197,6 +201,16 @@ class Looks:
             return Dated(kind.model_validate_json(data), info.updated_s)
         except ValidationError:
             return Damaged(f"{name} cannot be read")
+
+
+def _work(spec: Spec, machine: Machine, steps: int | None) -> Work:
+    """What the offers are ranked by, as launch ranks them; a recipe of another version tells nothing."""
+    try:
+        settings = from_plain(spec.recipe)
+    except BatonError:
+        return Work()
+    known = parameters_of(settings.model.name)
+    return work_of(settings, machines().gpu[machine.gpu], known, steps, image=machine.image)
 
 
 def operations_of(cloud: Cloud, claim: Claim) -> tuple[Operation, ...] | Unknown:

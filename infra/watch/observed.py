@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from infra.cloud.types import Operation, OperationKind, Vm
+from infra.expected import NETWORK_SHARE, UNKNOWN_WORK, Work
 from infra.plan import Offer
 from job.run.claims import Claim, Claims
+from job.run.costs import TAIL_S
 from job.run.exit import ContainerExit
 from job.run.head import Head
 from job.run.spec import Machine
@@ -55,6 +57,8 @@ class Wanted:
     on_demand: tuple[Offer, ...] = ()
     max_steps: int | None = None
     """For the deadline; None where it is not known."""
+    work: Work = UNKNOWN_WORK
+    """All of the run, as its cost depends on it."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,13 @@ class Policy:
     waiting_s: float = 300.0
     """After exit 76; doubled each time up to `waiting_most_s`, which also bounds what a head may ask for."""
     waiting_most_s: float = 3600.0
-    tail_s: float = 60.0
+    tail_s: float = TAIL_S
     """That a VM is paid for after its end was recorded, at most."""
     shortest_s: float = 600.0
     """Boot, restore and a step: a VM that the cap would end earlier is not worth its money."""
     spot_again_s: float = 4 * 3600.0
     """After which an on-demand VM that was taken for want of a spot one makes way for another try."""
-    network_share: float = 0.05
+    network_share: float = NETWORK_SHARE
     """Of the machine's price, what checkpoints to a bucket elsewhere may cost in traffic (docs/design.md)."""
     deadline_margin: float = 1.25
     """How much longer than at the pace so far the rest may take."""

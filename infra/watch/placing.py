@@ -1,8 +1,9 @@
 """Where and when the next VM may be asked for, from what became of those before. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from infra.expected import NOTHING_KNOWN, odds_of, rank
 from infra.naming import region_of
 from infra.plan import Offer
 from infra.watch.observed import Blocked, Observed, Policy, Wanted
@@ -12,8 +13,9 @@ from job.run.head import Status
 
 COUNTED = frozenset({"crashed", "hung", "out of memory", "sick gpu", "boot failure", "fenced"})
 """Towards the crash loop. Preemptions, host errors, refusals of the cloud and waiting are nobody's fault."""
-PENALTY = {"preempted": 1.25, "hung": 1.5, "host error": 2.0, "sick gpu": 2.0}
-"""How much dearer a zone looks in which that happened lately: elsewhere is tried first, if it is not much dearer."""
+PENALTY = {"hung": 1.5, "host error": 2.0, "sick gpu": 2.0}
+"""How much dearer a zone looks in which that happened lately: elsewhere is tried first, if it is not much dearer. What
+preemptions make it dearer by is in the expected cost."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def place(wanted: Wanted, seen: Observed, policy: Policy) -> Place:
     blocked = {_key(offer): block for offer in offers if (block := _blocked(offer, seen, policy)) is not None}
     free = [offer for offer in offers if _key(offer) not in blocked]
     if free:
-        return Place(offer=min(free, key=lambda offer: _score(offer, seen, policy, machine.on_demand)))
+        needed = late and machine.on_demand == "deadline"
+        return Place(offer=_ranked(free, wanted, seen, policy, late=needed))
     blocks = tuple(sorted(blocked.values(), key=lambda block: (block.until_s, block.where)))
     if all(_is_quota(offer, seen, policy) for offer in offers):
         return Place(why="; ".join(dict.fromkeys(block.why for block in blocks)), blocked=blocks, hopeless=True)
@@ -195,16 +198,27 @@ def _asked_same(claim: Claim, offer: Offer) -> bool:
     return (claim.machine_type, claim.zone, claim.spot) == _key(offer)
 
 
-def _score(offer: Offer, seen: Observed, policy: Policy, on_demand: str) -> tuple[bool, float, float, str, str]:
-    """The smallest is the best: spot before on-demand (the reverse once the deadline needs it), near the bucket, cheap
-    and lately unharmed."""
-    dear = 1.0
+def _ranked(offers: Sequence[Offer], wanted: Wanted, seen: Observed, policy: Policy, *, late: bool) -> Offer:
+    """The least expected cost of what is left to do, as launch ranks it, by what this run met with so far: spot before
+    on-demand, the reverse once the deadline needs it."""
+    first = [offer for offer in offers if offer.spot is not late] or offers
+    known = odds_of(seen.claims.attempts)
     for claim, end in ended_vms(seen):
-        concerns = claim.zone == offer.zone and (offer.spot or end.how != "preempted")
-        if concerns and end.how in PENALTY and seen.now_s - end.at_s < policy.shunned_s:
-            dear = max(dear, PENALTY[end.how])
-    later = offer.spot if on_demand == "deadline" else not offer.spot
-    return later, offer.usd_per_gib, offer.usd_per_hour * dear, offer.zone, offer.machine_type
+        lately = seen.now_s - end.at_s < policy.shunned_s
+        for offer in first if lately and end.how in PENALTY else ():
+            if claim.zone == offer.zone:
+                at = (offer.machine_type, offer.zone)
+                odds = known.get(at, NOTHING_KNOWN)
+                known[at] = replace(odds, dear=max(odds.dear, PENALTY[end.how]))
+    return rank(first, wanted.work.left(_share_left(wanted, seen)), known)[0].offer
+
+
+def _share_left(wanted: Wanted, seen: Observed) -> float:
+    """Of all steps, those that are not durable; all of them where that is not known."""
+    head = seen.head_record()
+    if not wanted.max_steps or head is None or head.checkpoint is None:
+        return 1.0
+    return min(1.0, max(0.0, 1 - head.checkpoint.step / wanted.max_steps))
 
 
 def _step(end: SeenEnd) -> int:

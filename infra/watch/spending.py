@@ -8,6 +8,7 @@ from infra.cloud.types import Vm
 from infra.plan import Offer
 from infra.watch.observed import Observed, Policy, Unknown
 from job.run.claims import Claim, Claims
+from job.run.costs import ended_usd
 from job.run.spec import Machine
 
 
@@ -24,14 +25,14 @@ def left_usd(machine: Machine, seen: Observed, policy: Policy) -> float:
 def longest_run_s(machine: Machine, claims: Claims, claim: Claim, policy: Policy) -> int:
     """How long the claim's VM may run, by its price and what those before it cost. The same whoever asks, and when: the
     request must be the same too."""
-    before = sum(_ended_usd(one, policy.tail_s) for one in claims.attempts if one.number < claim.number)
+    before = sum(ended_usd(one, policy.tail_s) for one in claims.attempts if one.number < claim.number)
     price = claim.usd_per_hour or 0.0
     return int((machine.max_usd - before) / price * 3600) if price else 0
 
 
 def _cost_usd(claim: Claim, seen: Observed, policy: Policy) -> float:
     if claim.ended is not None:
-        return _ended_usd(claim, policy.tail_s)
+        return ended_usd(claim, policy.tail_s)
     if claim.kind != "vm" or claim.usd_per_hour is None:
         return 0.0
     vm = seen.vm_of(claim)
@@ -42,9 +43,3 @@ def _cost_usd(claim: Claim, seen: Observed, policy: Policy) -> float:
     else:
         return 0.0
     return claim.usd_per_hour * max(0.0, seen.now_s - began_s) / 3600
-
-
-def _ended_usd(claim: Claim, tail_s: float) -> float:
-    if claim.kind != "vm" or claim.usd_per_hour is None or claim.ended is None or claim.ended.ran_from_s is None:
-        return 0.0
-    return claim.usd_per_hour * (max(0.0, claim.ended.at_s - claim.ended.ran_from_s) + tail_s) / 3600

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from job.advice import less_memory
 from job.agent.arguments import Arguments
+from job.agent.budget import Budget
 from job.agent.checking import checked_trainer
 from job.agent.claiming import Claimed, claim, is_left_to_do
 from job.agent.cores import usable_cores
@@ -27,6 +28,7 @@ from job.agent.words import beginning_lines, end_lines
 from job.arena import Slot
 from job.errors import BatonError, ExitCode, Preempted
 from job.preemption import Notice
+from job.run.claims import read_claims
 from job.run.head import Head, Owner, Status
 from job.run.inputs import input_path
 from job.run.spec import Spec, SpecModel
@@ -137,6 +139,8 @@ class Attempt:
         resumed_from = self.restored.resumed_from(claimed.replaced, claimed.reached_step)
         machine = self.trainer.checked["machine"]
         attempt = self.wanted.settings.attempt
+        budget = Budget(self.bucket, owner.head.attempt, self.spec, self._hear_spent)
+        budget.refuse_spent(self.loop.call(lambda: read_claims(self.bucket)))
         self.traffic = self.loop.call(lambda: traffic_to(self.bucket))
         self.voice.claimed(
             self.bucket,
@@ -146,9 +150,11 @@ class Attempt:
             self.traffic,
             heartbeat_s=attempt.heartbeat_s,
             on_want=self._hear_want,
+            on_beat=budget.hear,
             sign=self.scratch / HEARTBEAT,
         )
         self.loop.call(lambda: self._open(owner))
+        budget.start()
         self.notice.watch_metadata(attempt.notice_s)
         for line in beginning_lines(self.bucket.uri, claimed, self.restored, resumed_from, machine):
             self.voice.say(line)
@@ -295,3 +301,6 @@ class Attempt:
             left_s=30,
             immediate=True,
         )
+
+    def _hear_spent(self, what: str) -> None:
+        self.notice.announce(what, left_s=30, immediate=True)

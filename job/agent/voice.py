@@ -17,7 +17,7 @@ from job.agent.words import available_memory_bytes, kl_is_news, kl_line, plan_li
 from job.errors import BatonError
 from job.preemption import Deadline
 from job.run.attempt import ResumedFrom
-from job.run.claims import Want
+from job.run.claims import Claims, Want
 from job.run.heartbeat import Heartbeats
 from job.storage import Bucket
 from job.views.progress import Progress
@@ -46,10 +46,11 @@ class Voice:
         *,
         heartbeat_s: float,
         on_want: Callable[[Want, str | None], None],
+        on_beat: Callable[[float, Claims], None],
         sign: Path,
     ) -> None:
-        """From now on it is heard in the bucket too; writes nothing yet. `on_want`: when the run is to stop; `sign`:
-        a file whose time is that of the last heartbeat.
+        """From now on it is heard in the bucket too; writes nothing yet. `on_want`: when the run is to stop; `on_beat`:
+        the bucket's time and the claims, with each heartbeat; `sign`: a file whose time is that of the last one.
         """
         head = claimed.owner.head
         self._heartbeats = Heartbeats(
@@ -58,6 +59,7 @@ class Voice:
             head.incarnation,
             interval_s=heartbeat_s,
             on_want=on_want,
+            on_beat=on_beat,
             on_trouble=lambda text: self.journal.event("heartbeat_failed", error=text),
             phase=self.phases.current,
             sign=sign,

@@ -1,8 +1,11 @@
 """What a run's VMs cost, from its claims alone: nothing that a VM wrote is believed. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from job.run.claims import Claim
+
+TAIL_S = 60.0
+"""That a VM is paid for after its end was recorded, at most."""
 
 
 def billed_s(claim: Claim, now_s: float) -> float:
@@ -25,3 +28,25 @@ def claim_usd(claim: Claim, now_s: float) -> float | None:
 def spent_usd(claims: Iterable[Claim], now_s: float) -> float:
     """What all VMs of a run cost so far, as far as prices are known."""
     return sum(claim_usd(claim, now_s) or 0.0 for claim in claims)
+
+
+def ended_usd(claim: Claim, tail_s: float = TAIL_S) -> float:
+    """What a VM that is over cost, with the time that it may have been paid for after its end was recorded; 0 of one
+    that goes on, or never ran."""
+    if claim.kind != "vm" or claim.usd_per_hour is None or claim.ended is None or claim.ended.ran_from_s is None:
+        return 0.0
+    return claim.usd_per_hour * (billed_s(claim, 0.0) + tail_s) / 3600
+
+
+def share_s(max_usd: float, claims: Sequence[Claim], number: int, tail_s: float = TAIL_S) -> float | None:
+    """For how long attempt `number` may have its VM, from its claim on, by the cap and by what those before it cost;
+    None for a process, or where no price is known. Those that are not known to be over count in full."""
+    own = next((claim for claim in claims if claim.number == number), None)
+    if own is None or own.kind != "vm" or not own.usd_per_hour:
+        return None
+    earlier = [claim for claim in claims if claim.number < number]
+    spent = sum(
+        ended_usd(claim, tail_s) if claim.ended is not None else claim_usd(claim, own.claimed_at_s) or 0.0
+        for claim in earlier
+    )
+    return (max_usd - spent) / own.usd_per_hour * 3600

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from job.errors import BatonError
-from job.run.claims import Want, read_claims
+from job.run.claims import Claims, Want, read_claims
 from job.run.layout import heartbeat_name
 from job.run.records import Record
 from job.storage import Bucket
@@ -41,9 +41,10 @@ class Heartbeats:
     """Writes the heartbeat every `interval_s`, and at once when the phase changes.
 
     `on_want` is called, in the thread, when claims.json says stop or failed, with the reason; once for each
-    such word. `on_trouble` is told when the bucket fails, once until it works again. Neither such trouble nor
-    anything in the bucket ends the thread or reaches the training. The time of the file `sign` is that of the last
-    one that the bucket has: the container's health check looks at it (docker/healthcheck.sh).
+    such word; `on_beat` is told the bucket's time and the claims each time. `on_trouble` is told when the bucket
+    fails, once until it works again. Neither such trouble nor anything in the bucket ends the thread or reaches the
+    training. The time of the file `sign` is that of the last one that the bucket has: the container's health check
+    looks at it (docker/healthcheck.sh).
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Heartbeats:
         interval_s: float,
         on_want: Callable[[Want, str | None], None],
         on_trouble: Callable[[str], None],
+        on_beat: Callable[[float, Claims], None] = lambda bucket_s, claims: None,
         phase: str = "start",
         sign: Path | None = None,
     ) -> None:
         self._sign = sign
+        self._on_beat = on_beat
         self._bucket, self._attempt, self._incarnation = bucket, attempt, incarnation
         self._interval_s, self._on_want, self._on_trouble = interval_s, on_want, on_trouble
         self._phase, self._step, self._progress_s = phase, None, time.time()  # type: str, int | None, float
@@ -103,7 +106,7 @@ class Heartbeats:
 
     def _turn(self) -> None:
         try:
-            self._write()
+            written_s = self._write()
             claims = read_claims(self._bucket)
             self._in_trouble = False
         except BatonError as error:
@@ -111,12 +114,14 @@ class Heartbeats:
                 self._in_trouble = True
                 self._on_trouble(f"heartbeat: {error.what}")
             return
+        self._on_beat(written_s, claims)
         if claims.want != self._heard:
             self._heard = claims.want
             if claims.want != "run":
                 self._on_want(claims.want, claims.reason)
 
-    def _write(self) -> None:
+    def _write(self) -> float:
+        """The bucket's time of it."""
         self._number += 1
         with self._lock:
             now = Heartbeat(
@@ -128,7 +133,8 @@ class Heartbeats:
                 beat_s=time.time(),
                 number=self._number,
             )
-        self._bucket.write(heartbeat_name(self._attempt), now.to_bytes())
+        written = self._bucket.write(heartbeat_name(self._attempt), now.to_bytes())
         if self._sign is not None:
             with contextlib.suppress(OSError):  # the file is for whoever looks from outside; the run goes on
                 self._sign.touch()
+        return written.updated_s

@@ -45,7 +45,7 @@ def offer(zone: str = ZONE, usd: float = 0.4, *, spot: bool = True, usd_per_gib:
     )
 
 
-SPOT = (offer(), offer("us-central1-b", 0.41), offer("us-east4-a", 0.3, usd_per_gib=0.02))
+SPOT = (offer(), offer("us-central1-b", 0.41), offer("us-east4-a", 0.38, usd_per_gib=0.02))
 ON_DEMAND = (offer(usd=0.8, spot=False), offer("us-central1-b", 0.8, spot=False))
 
 

@@ -9,7 +9,7 @@ from google.auth.compute_engine import Credentials as MachineCredentials
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
 
-from infra.cloud.types import CloudError, OperationKind, TroubleKind, VmOrder, VmStatus
+from infra.cloud.types import Advice, CloudError, OperationKind, TroubleKind, VmOrder, VmStatus
 from infra.compute import NO_CREDENTIALS, OVERRIDE, ComputeEngine, endpoint, find_credentials
 from infra.naming import request_id, run_labels, vm_name
 from job.errors import UsageError
@@ -76,6 +76,38 @@ def an_instance(**more: Any) -> dict[str, Any]:
         "lastStartTimestamp": STARTED,
     }
     return said | more
+
+
+def test_advice_is_asked_of_one_zone_and_read_as_the_service_says_it(
+    server: ComputeServer, cloud: ComputeEngine
+) -> None:
+    scores = {"obtainability": 0.4, "estimatedUptime": "600s"}
+    server.answer((200, {"recommendations": [{"scores": scores, "shards": [{"zone": "us-central1-a"}]}]}))
+    assert cloud.advice("us-central1-a", "g2-standard-4") == Advice(0.4, 600.0)
+    (asked,) = server.asked
+    assert (asked.method, asked.path) == ("POST", "/compute/v1/projects/p/regions/us-central1/advice/capacity")
+    assert asked.body.pop("size") in (1, "1")
+    assert asked.body == {
+        "instanceProperties": {"scheduling": {"provisioningModel": "SPOT"}},
+        "instanceFlexibilityPolicy": {"instanceSelections": {"one": {"machineTypes": ["g2-standard-4"]}}},
+        "distributionPolicy": {"targetShape": "ANY_SINGLE_ZONE", "zones": [{"zone": "zones/us-central1-a"}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({}, None),
+        ({"recommendations": []}, None),
+        ({"recommendations": [{}]}, Advice(None, None)),
+        ({"recommendations": [{"scores": {"obtainability": 7, "estimatedUptime": "soon"}}]}, Advice(1.0, None)),
+    ],
+)
+def test_advice_that_is_absent_is_not_known(
+    server: ComputeServer, cloud: ComputeEngine, said: dict[str, Any], meant: Advice | None
+) -> None:
+    server.answer((200, said))
+    assert cloud.advice("us-central1-a", "g2-standard-4") == meant
 
 
 def an_error(status: int, reason: str, message: str = "words") -> tuple[int, dict[str, Any]]:

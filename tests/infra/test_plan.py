@@ -78,6 +78,15 @@ def test_every_price_is_of_a_machine_of_the_allow_list_and_says_what_it_is_based
     assert {row[4] for row in rows} | {row[7] for row in rows} <= {"", "listed", "estimated", "quoted", "upper bound"}
 
 
+def test_flex_start_has_its_own_prices_where_they_are_listed() -> None:
+    (found,) = {
+        round(one.usd_per_hour - one.disk_usd, 3) for one in offers("a100-80gb", "flex", regions=["us-central1"])
+    }
+    assert found == 2.946
+    assert not any(one.spot for one in offers("h100", "flex"))
+    assert offers("l4", "flex") == ()
+
+
 @pytest.mark.parametrize("name", ["L4", "a100_80gb", "A100-80GB", "a10080gb", " t4 "])
 def test_a_gpu_is_found_however_it_is_spelt(name: str) -> None:
     assert find_gpu(name) is machines().gpu[gpu_key(name)]

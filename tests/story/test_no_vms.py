@@ -29,6 +29,7 @@ def test_a_run_goes_where_the_only_capacity_is(vm_run: VmRun, reference: str) ->
     run.cloud.order("stockout", zone="*", machine_type="g2-*")
     run.cloud.order("stockout", zone=worst.zone, over=True)
     run.cloud.order("stockout", zone=zones()[0], machine_type="e2-*")
+    run.cloud.order("fault", kind="503", call="advice_capacity", count=None)  # or it would go there at once
     run.launch(*in_regions())
     run.finish()
     claims = run.claims().attempts

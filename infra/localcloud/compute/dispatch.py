@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.localcloud.callers import LAPTOP, Callers
-from infra.localcloud.compute import catalog_api, control, disks_api, instances_api, laptop, operations_api
+from infra.localcloud.compute import advice_api, catalog_api, control, disks_api, instances_api, laptop, operations_api
 from infra.localcloud.compute.errors import forbidden
 from infra.localcloud.compute.routes import Route, route
 from infra.localcloud.compute.service import Service
@@ -21,6 +21,7 @@ HANDLERS: dict[str, Handler] = {
     "zone_get": catalog_api.zone,
     "regions_list": catalog_api.regions,
     "region_get": catalog_api.region,
+    "advice_capacity": advice_api.capacity,
     "machine_types_list": catalog_api.machine_types,
     "machine_types_aggregated": catalog_api.machine_types_everywhere,
     "machine_type_get": catalog_api.machine_type,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from infra.launch.estimate import estimate, gpu_gb, host_gb, parameters_of
+from infra.expected import UNKNOWN_WORK_H
+from infra.launch.estimate import estimate, gpu_gb, host_gb, parameters_of, work_of
 from infra.launch.prepare import smallest_gpu
 from infra.machines import machines
 from job.settings import Settings
@@ -47,17 +48,21 @@ def test_weights_of_32_bits_take_twice_the_memory() -> None:
     assert gpu_gb(settings(dtype="float32"), 1e9)[0] == 2 * gpu_gb(settings(), 1e9)[0]
 
 
-def test_larger_models_more_steps_and_slower_gpus_cost_more_hours() -> None:
-    base = estimate(settings(), L4, 1.5e9, 300, 0.37, spot=True)
-    assert estimate(settings(), L4, 7e9, 300, 0.37, spot=True).hours > base.hours
-    assert estimate(settings(), L4, 1.5e9, 600, 0.37, spot=True).hours > base.hours
-    assert estimate(settings(), H100, 1.5e9, 300, 0.37, spot=True).hours < base.hours
-    assert base.usd == pytest.approx(base.hours * 0.37)
+def test_larger_models_more_steps_and_slower_gpus_take_more_hours() -> None:
+    base = estimate(settings(), L4, 1.5e9, 300)
+    assert estimate(settings(), L4, 7e9, 300).hours > base.hours
+    assert estimate(settings(), L4, 1.5e9, 600).hours == pytest.approx(2 * base.hours)
+    assert estimate(settings(), H100, 1.5e9, 300).hours < base.hours
+    assert base.hours == pytest.approx(300 * base.step_s / 3600)
 
 
-def test_a_spot_run_counts_on_one_preemption_at_least() -> None:
-    spot, standard = (estimate(settings(), L4, 1e6, 10, 1.0, spot=spot) for spot in (True, False))
-    assert spot.hours > standard.hours
+def test_what_is_not_known_of_a_run_is_assumed_in_one_place() -> None:
+    assert work_of(settings(), L4, None, 300).hours == work_of(settings(), L4, 1e9, None).hours == UNKNOWN_WORK_H
+    known = work_of(settings(lora=False), L4, 1e9, 300, image="europe-west4-docker.pkg.dev/p/r/train@sha256:0")
+    assert known.hours == estimate(settings(lora=False), L4, 1e9, 300).hours
+    assert known.restore_gib == pytest.approx(12e9 / 2**30)
+    assert known.registry_region == "europe-west4"
+    assert work_of(settings(), L4, 1e9, 300, image="ghcr.io/o/train@sha256:0").registry_region is None
 
 
 def test_the_smallest_gpu_that_fits_computes_what_the_recipe_wants() -> None:

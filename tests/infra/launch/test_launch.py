@@ -216,6 +216,7 @@ def test_no_capacity_in_the_first_zone_is_told_and_the_next_is_tried(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.faults.stockout("us-central1-a")
+    place.faults.arm({"kind": "503", "call": "advice_capacity", "count": None})  # or it would not be asked there
     begun = subprocess.Popen(
         [sys.executable, "-c", f"{HEED_CTRL_C}; from infra.cli import main; main()", *NOW],
         stderr=subprocess.PIPE,
@@ -559,6 +560,23 @@ def test_a_dry_run_shows_a_tag_with_a_digest_that_stands_for_it(
     assert "stands for ghcr.io/me/baton:v1, which a launch resolves and wants attested" in shown
 
 
+def test_a_launch_asks_where_a_vm_is_to_be_had_and_goes_by_the_buckets_own_runs(place: Place) -> None:
+    words = ["launch", "recipe.toml", "--gpu", "l4", "--spot", "--region", "us-central1", "--yes", "--detach"]
+    place.faults.stockout("us-central1-a", "g2-*")
+    assert run([*words, "--run", "sums"]) == 0
+    (first,) = place.claims().attempts
+    assert first.zone == "us-central1-b", "advice said that there is none in the first"
+    before = open_bucket(f"{place.bucket_uri}/runs/before")
+    lost = [
+        first.model_copy(update={"number": number, "ended": SeenEnd(how="preempted", at_s=60.0, ran_from_s=0.0)})
+        for number in (1, 2, 3, 4)
+    ]
+    update_claims(before, lambda claims: Claims(attempts=tuple(lost)))
+    assert run([*words, "--run", "next"]) == 0
+    (second,) = read_claims(open_bucket(f"{place.bucket_uri}/runs/next")).attempts
+    assert second.zone == "us-central1-c"
+
+
 # --- what is wrong is said before anything is contacted --------------------------------------------------------------
 
 
@@ -633,7 +651,12 @@ def test_a_dry_run_needs_neither_credentials_nor_network_nor_settings(
     assert {item["key"] for item in request["body"]["metadata"]["items"]} >= {"startup-script", "baton-run"}
     plan = shown["plan"]
     assert plan["gpu"] == "a100"
-    assert plan["max_usd"] == pytest.approx(2 * plan["estimate"]["usd"], abs=0.02)
+    best = plan["offers"][0]
+    assert plan["estimate"]["usd"] == best["expected"]["usd"] == min(o["expected"]["usd"] for o in plan["offers"])
+    assert plan["max_usd"] == pytest.approx(2 * plan["estimate"]["usd"] + best["usd_per_hour"] / 6, abs=0.02)
+    smaller, on_demand = plan["alternatives"]
+    assert (smaller["gpu"], smaller["kind"], on_demand["gpu"], on_demand["kind"]) == ("l4", "spot", "a100", "on_demand")
+    assert smaller["expected"]["usd"] < best["expected"]["usd"] < on_demand["expected"]["usd"]
     assert {host["host"] for host in plan["hosts"]} >= {"compute.googleapis.com", "storage.googleapis.com"}
     assert all(offer["date"] for offer in plan["offers"])
 

@@ -6,7 +6,10 @@ import httpx
 import pytest
 from compute_world import PROJECT, ZONE, Cloud
 from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import compute_v1
 
+from infra.cloud.vm_request import advice_request
 from infra.localcloud.compute.filters import compile_filter
 from infra.localcloud.errors import Refusal
 
@@ -145,6 +148,24 @@ def test_the_catalogue_says_what_is_sold_where(cloud: Cloud) -> None:
     image = httpx.get(f"{cloud.server.url}/compute/v1/projects/any/global/images/family/whatever").json()
     assert image["family"] == "whatever"
     assert image["name"].startswith("whatever-v")
+
+
+def test_advice_tells_a_zone_that_is_sold_out_from_one_that_is_not(cloud: Cloud) -> None:
+    client = compute_v1.AdviceClient(
+        credentials=AnonymousCredentials(), client_options={"api_endpoint": cloud.server.url}
+    )
+    cloud.control("stockout", zone="us-central1-b", machine_type="g2-*")
+
+    def scores(zone: str, machine_type: str = "g2-standard-4") -> list[tuple[float, str]]:
+        asked = {"project": PROJECT, **advice_request(zone, machine_type)}
+        found = client.capacity(request=asked).recommendations
+        return [(one.scores.obtainability, one.scores.estimated_uptime) for one in found]
+
+    assert scores("us-central1-a") == [(pytest.approx(0.9), "3600s")]
+    assert scores("us-central1-b") == [(pytest.approx(0.1), "3600s")]
+    assert scores("us-west3-b") == [], "no such machine is sold there"
+    url = f"{cloud.server.url}/compute/v1/projects/{PROJECT}/regions/us-central1/advice/capacity"
+    assert httpx.post(url, json={}).status_code == 400
 
 
 def test_disks_are_listed_with_their_labels_as_long_as_their_vm_is_there(cloud: Cloud) -> None:

@@ -7,6 +7,7 @@ import pytest
 from seen import NOW_S, ON_DEMAND, POLICY, SPOT, ZONE, claim, head, offer, seen, wanted
 from seen import end as an_end
 
+from infra.expected import Work
 from infra.watch.observed import Observed
 from infra.watch.placing import Place, failures_in_a_row, last_vm_s, needed_s, not_before_s, on_demand_due, place
 from infra.watch.refusals import EVERYWHERE, NOT_HERE
@@ -40,7 +41,7 @@ def test_the_near_and_cheap_zone_is_the_first() -> None:
     assert zone(placed(an_end("crashed"))) == "us-central1-a"
 
 
-@pytest.mark.parametrize("how", ["preempted", "hung", "host error", "sick gpu"])
+@pytest.mark.parametrize("how", ["hung", "host error", "sick gpu"])
 def test_where_a_vm_came_to_harm_lately_is_liked_less(how: Any) -> None:
     assert zone(placed(an_end(how, ago_s=POLICY.shunned_s - 1))) == "us-central1-b"
     assert zone(placed(an_end(how, ago_s=POLICY.shunned_s))) == "us-central1-a"
@@ -48,9 +49,24 @@ def test_where_a_vm_came_to_harm_lately_is_liked_less(how: Any) -> None:
     assert zone(place(one, after(an_end(how)), POLICY)) == "us-central1-a"
 
 
-def test_a_preemption_is_not_worth_a_much_dearer_zone() -> None:
+def test_a_zone_that_preempts_is_dearer_the_more_the_sooner_it_does() -> None:
+    assert zone(placed(an_end("preempted"))) == "us-central1-b"
+    assert zone(placed(an_end("preempted", ran_s=30 * 3600))) == "us-central1-a", "a long life speaks for it"
     dear = replace(wanted(), spot=(offer(), offer("us-central1-b", 0.4 * 1.26)))
     assert zone(place(dear, after(an_end("preempted")), POLICY)) == "us-central1-a"
+    often = [an_end("preempted", ago_s=1000 * number, ran_s=600, durable_step=10) for number in range(9, 0, -1)]
+    assert zone(place(dear, after(*often), POLICY)) == "us-central1-b"
+
+
+def test_what_is_left_to_do_decides_what_a_start_elsewhere_is_worth() -> None:
+    far = replace(wanted(), spot=(offer(), offer("us-east4-a", 0.33, usd_per_gib=0.02)), work=Work(hours=40.0))
+    begun, ended = (after(an_end("crashed"), head=head(step=step)) for step in (1, 99))
+    assert zone(place(far, begun, POLICY)) == "us-east4-a"
+    assert zone(place(far, ended, POLICY)) == "us-central1-a"
+
+
+def test_harm_is_worth_a_dearer_zone() -> None:
+    dear = replace(wanted(), spot=(offer(), offer("us-central1-b", 0.4 * 1.26)))
     assert zone(place(dear, after(an_end("sick gpu")), POLICY)) == "us-central1-b"
     assert zone(place(dear, after(an_end("host error")), POLICY)) == "us-central1-b"
 
