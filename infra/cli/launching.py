@@ -10,7 +10,7 @@ from infra.cli.confirm import confirm
 from infra.cli.follow import follow
 from infra.cli.launch import project_of, show_plan, surroundings
 from infra.cli.output import print_json
-from infra.cloud.access import explained, open_cloud
+from infra.cloud.access import explained, open_cloud, who_asks
 from infra.expected import advised
 from infra.launch.first_vm import FirstVm
 from infra.launch.planning import Asked, LaunchPlan, make_plan
@@ -22,6 +22,7 @@ from infra.naming import bucket_of
 from infra.reading.zones import ask_advice, history
 from infra.registry.images import SOURCE, Container, pin_image
 from infra.registry.reference import parse_reference
+from infra.watch.looks import Clock, Looks
 from infra.watch.process import go_on as watch_on
 from infra.watch.process import watch_runs
 from infra.watch.watchdog_vm import ensure_watchdog
@@ -34,6 +35,7 @@ from job.settings import Environment
 from job.storage import Bucket, open_bucket
 from job.views.text import printable
 
+LAUNCHING_S = 60.0  # for the first watchdog to look
 INTERVAL_S = 1.0  # between two looks at a VM that somebody waits for
 
 
@@ -136,7 +138,9 @@ def _start(bucket: Bucket, plan: LaunchPlan, prepared: Prepared, spec: Spec | No
         begin(bucket, plan, prepared, model)
     else:
         go_on(bucket, spec, plan)
-    claim_vm(bucket, plan, time.time())
+    clock = Clock()
+    Looks(plan.uri, bucket, clock).tell_looked(who_asks(), "launching", clock.time_s() + LAUNCHING_S)
+    claim_vm(bucket, plan, clock.time_s())  # the bucket's time: the cap is counted from here
     _say(phase_line("claim", time.monotonic() - began_s))
     return watch_runs([plan.uri], interval_s=INTERVAL_S)
 

@@ -10,11 +10,13 @@ from infra.cloud.types import Cloud, CloudError, Trouble, TroubleKind
 from infra.recovery import Ask, Plan
 from infra.watch.ends import durable_step
 from infra.watch.observed import Observed, Wanted
-from infra.watch.orders import attempt_order
+from infra.watch.orders import SHORTEST_RUN_S, attempt_order
 from infra.watch.refusals import refusal
 from infra.watch.watched import Watched
 from job.errors import NeedsPerson
 from job.run.claims import Claim, Claims, SeenEnd, update_claims
+from job.run.costs import share_s
+from job.run.spec import Machine
 
 PLAN_S = 20.0
 """A plan that is older is not carried out: this process may have slept."""
@@ -39,7 +41,7 @@ class Acting:
             return
         for ask in plan.asks:
             if self._is_fresh():
-                self._ask(ask)
+                self._ask(ask, plan.after)
         for stop in plan.stops:
             if self._is_fresh():
                 vm = stop.vm
@@ -68,7 +70,7 @@ class Acting:
         self.run.again = True
         return True
 
-    def _ask(self, ask: Ask) -> None:
+    def _ask(self, ask: Ask, claims: Claims) -> None:
         """Asks for a claim's VM. A refusal that stands ends the claim; another is left alone for a while."""
         claim, clock = ask.claim, self.run.looks.clock
         assert self.wanted.machine is not None
@@ -76,7 +78,8 @@ class Acting:
             return
         step = durable_step(self.seen)
         try:
-            order = attempt_order(self.run.uri, self.wanted.machine, claim, ask.max_run_s)
+            max_run_s = within_cap(self.wanted.machine, claims, claim, ask.max_run_s)
+            order = attempt_order(self.run.uri, self.wanted.machine, claim, max_run_s)
         except NeedsPerson as error:
             end = SeenEnd(how="refused", at_s=self.seen.now_s, detail=error.what[:200], durable_step=step)
             self._end_claim(claim, end)
@@ -113,6 +116,20 @@ class Acting:
             act()
         except CloudError as error:
             self.run.complain(f"{what}: {_advised(error.trouble)}")
+
+
+def within_cap(machine: Machine, claims: Claims, claim: Claim, max_run_s: int) -> int:
+    """For how long the VM may run, whatever was decided: the cap is held once more, by claims alone, where the request
+    is made. Raises NeedsPerson when nothing is left."""
+    share = share_s(machine.max_usd, claims.attempts, claim.number)
+    if share is None:
+        return max_run_s
+    if share < SHORTEST_RUN_S:
+        raise NeedsPerson(
+            f"the cap of ${machine.max_usd:.2f} is reached: attempt {claim.number} gets no VM.",
+            fix="Allow more: baton resume RUN --max-usd",
+        )
+    return min(max_run_s, int(share))
 
 
 def _content(claims: Claims) -> Claims:
