@@ -91,7 +91,7 @@ def _rows(ranked: Sequence[Ranked]) -> list[tuple[str, ...]]:
             cost.basis,
         )
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for _, group in groupby(ranked, key):
         same = list(group)
         offer, cost = same[0].offer, same[0].expected
