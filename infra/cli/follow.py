@@ -77,6 +77,7 @@ class _Looker:
         self._looked: Looked | None = None
         self._watcher_due_s = 0.0
         self._begun = False
+        self._steps_in_all: int | None = None
 
     def look(self) -> Seen:
         """The run as it is. Raises Transient."""
@@ -111,6 +112,7 @@ class _Looker:
             first_step_s=self._first_step_s,
             looked=self._looked,
             now_s=now_s,
+            max_steps=self._steps_in_all,
         )
 
     def show(self) -> None:
@@ -118,7 +120,8 @@ class _Looker:
         for row in shown_rows(self._rows):
             if not self._begun:
                 self._begun = True
-                self._progress.begin(self._max_steps())
+                self._steps_in_all = self._max_steps()
+                self._progress.begin(self._steps_in_all)
             self._progress.row(row)
         self._rows = []
 

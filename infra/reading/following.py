@@ -10,10 +10,12 @@ from job.errors import ExitCode
 from job.run.attempt import AttemptRecord
 from job.run.claims import Claim, Claims
 from job.run.console import VmPhase
+from job.run.costs import spent_usd
 from job.run.head import Head, Status
 from job.run.heartbeat import Heartbeat
 from job.run.looked import Looked
 from job.views.attempts import AttemptView, describe_attempt, ending_words, where_words
+from job.views.forecast import MEASURED_STEPS, Forecast, forecast_line, project
 from job.views.progress import resumed_line
 from job.views.status import describe_looked
 from job.views.status_table import looked_line
@@ -40,6 +42,7 @@ class Seen:
     """What the first of them took."""
     looked: Looked | None
     now_s: float
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,20 @@ def begun_at_step(seen: Seen) -> int:
     return 0 if resumed is None else resumed.step
 
 
+def measured(claim: Claim, seen: Seen) -> Forecast | None:
+    """What the rest takes by the attempt's own steps, which replaces the plan's estimate; None before there are enough.
+    Both times are of the attempt's clock."""
+    began_s, beat = training_s(seen), seen.heartbeat
+    if began_s is None or beat is None or beat[0].step is None or seen.max_steps is None:
+        return None
+    made = beat[0].step - begun_at_step(seen)
+    if made < MEASURED_STEPS or beat[0].progress_s <= began_s:
+        return None
+    step_s = (beat[0].progress_s - began_s) / made
+    spent = spent_usd(seen.claims.attempts, seen.now_s) if claim.kind == "vm" else None
+    return project(step_s, made, max(0, seen.max_steps - beat[0].step), claim.usd_per_hour, spent)
+
+
 class Follower:
     """Told of every look, it says what is new of it."""
 
@@ -139,6 +156,8 @@ class Follower:
             self._once(phase.name, f"  {phase.name:<12}{phase.to_s - phase.from_s:7.1f} s")
             if phase.name == "restore" and seen.record is not None and seen.record.resumed_from is not None:
                 self._once("resumed", f"  {resumed_line(seen.uri, seen.record.resumed_from)}")
+        if (found := measured(claim, seen)) is not None:
+            self._once("measured", f"  {forecast_line(found, seen.now_s)}")
         view = describe_attempt(
             claim.number,
             seen.record,

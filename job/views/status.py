@@ -18,6 +18,7 @@ from job.storage import Bucket
 from job.storage.parallel import in_parallel
 from job.storage.usage import Usage
 from job.views.attempts import REASON_CHARACTERS, AttemptView, View, describe_attempt, resumed_step
+from job.views.forecast import Forecast, forecast
 from job.views.text import printable
 
 SIGNS_MISSED = 3  # heartbeats that may fail to come before an attempt counts as silent
@@ -72,6 +73,8 @@ class RunStatus(View):
     """What the VMs of its attempts cost so far with their disks, by their claims; None where it had none."""
     max_usd: float | None = None
     """What they may cost together."""
+    forecast: Forecast | None = None
+    """What the rest takes, as measured; None before ten steps, and once it is over."""
     looked: LookedView | None = None
     """None for a run without VMs, where nobody has to look."""
     attempts: tuple[AttemptView, ...]
@@ -143,20 +146,23 @@ def describe(
     prices = [attempt.usd for attempt in attempts if attempt.usd is not None]
     is_watched = (spec is not None and spec.machine is not None) or looked is not None
     fresh = heartbeat is not None and now_s - heartbeat[1] <= patience_s
+    max_steps = spec.recipe.get("train", {}).get("max_steps") if spec is not None else None
+    machines_usd = sum(prices) if prices else None
     return RunStatus(
         uri=uri,
         status=status,
         reason=None if reason is None else printable(reason, REASON_CHARACTERS),
         at_work=fresh and not attempts[-1].ended,
         step=max((step for step in (durable_step, told) if step is not None), default=None),
-        max_steps=spec.recipe.get("train", {}).get("max_steps") if spec is not None else None,
+        max_steps=max_steps,
         durable_step=durable_step,
         training=None if row is None else _training(row),
         storage=storage,
         storage_usd=storage_usd,
         storage_usd_per_hour=storage_usd / lived_s * 3600 if storage.operations and lived_s else None,
-        machines_usd=sum(prices) if prices else None,
+        machines_usd=machines_usd,
         max_usd=None if spec is None or spec.machine is None else spec.machine.max_usd,
+        forecast=forecast(attempts, durable_step, max_steps, machines_usd),
         looked=describe_looked(looked, now_s) if is_watched else None,
         attempts=attempts,
     )

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from job.run.head import Status
 from job.views.attempts import AttemptView, ending_words, where_words
+from job.views.forecast import forecast_line
 from job.views.progress import seconds
 from job.views.status import LookedView, RunStatus
 from job.views.text import printable
@@ -54,6 +55,8 @@ def headline(run: RunStatus, now_s: float = 0.0) -> list[str]:
         now_usd = sum(a.usd_per_hour or 0.0 for a in run.attempts if not a.ended)
         cap = "" if run.max_usd is None else f" of at most ${run.max_usd:.2f}"
         words.append(f"machines: ${run.machines_usd:.2f}{cap}{f', ${now_usd:.2f} an hour now' if now_usd else ''}")
+    if run.forecast is not None and run.status not in (Status.FINISHED, "failed"):
+        words.append(forecast_line(run.forecast, now_s))
     if run.looked is not None and run.status not in (Status.FINISHED, "failed"):
         words.append(looked_line(run.looked, now_s, run.uri))
     return words

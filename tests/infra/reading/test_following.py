@@ -256,3 +256,22 @@ def test_a_network_that_fails_is_said_once_and_got_over(
     monkeypatch.setattr(infra.cli.follow.time, "sleep", lambda _: None)
     assert run(["attach", bucket.uri]) == 0
     assert capsys.readouterr().err.count("the run cannot be seen: no network. Trying on.") == 1
+
+
+def test_after_ten_steps_of_its_own_the_estimate_is_replaced_by_what_was_measured() -> None:
+    began_s = NOW_S + 120  # its own record has it
+
+    def line(step: int | None, max_steps: int | None = 100) -> list[str]:
+        made = 0 if step is None else step - 30
+        look = seen(
+            record=record(train=True, step=30),
+            heartbeat=beat(step, progress_s=began_s + 2.0 * made),
+            max_steps=max_steps,
+        )
+        return [said for said in told(look) if "measured over" in said]
+
+    assert line(None) == line(39) == line(40, max_steps=None) == []
+    (said,) = line(40)
+    assert said.startswith("  measured over 10 steps: 2 s each; 2 min of steps, $")
+    look = seen(record=record(train=True, step=30), heartbeat=beat(50, progress_s=began_s + 40), max_steps=100)
+    assert len([said for said in told(look, look) if "measured over" in said]) == 1
