@@ -44,7 +44,9 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> None:
         home,
         project=arguments.project,
         scale=arguments.scale,
-        ports=(0, 0) if before is None else (_port(before.compute_url), _port(before.storage_url)),
+        ports=(0, 0, 0)
+        if before is None
+        else (_port(before.compute_url), _port(before.storage_url), _port(before.secrets_url)),
         image_env=image_env,
         pull_s=arguments.pull_s,
         shutdown=stop.set,

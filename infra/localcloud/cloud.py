@@ -1,4 +1,4 @@
-"""The whole local cloud in one process: Compute Engine, Cloud Storage, the VMs, and who may do what among them."""
+"""The whole local cloud in one process: Compute Engine, Cloud Storage, Secret Manager, the VMs, and who may do what."""
 
 import json
 import secrets
@@ -15,6 +15,8 @@ from infra.localcloud.compute.server import running
 from infra.localcloud.compute.timers import Timings
 from infra.localcloud.errors import Refusal
 from infra.localcloud.messages import Request, Response, refused
+from infra.localcloud.secret_manager.api import SecretManager
+from infra.localcloud.secret_manager.store import Store
 from infra.localcloud.server import serving
 from infra.localcloud.vm.machines import Machines
 from job.errors import UsageError
@@ -29,6 +31,7 @@ class LocalCloud:
     """A cloud that runs."""
 
     compute_url: str
+    secrets_url: str
     storage: storage.StorageServer
     machines: Machines
     dispatch: Dispatch
@@ -41,6 +44,7 @@ class LocalCloud:
         return {
             "compute_url": self.compute_url,
             "storage_url": self.storage.url,
+            "secrets_url": self.secrets_url,
             "project": self.project,
             "bucket": self.bucket,
         }
@@ -62,6 +66,7 @@ class _Later:
     def __init__(self) -> None:
         self.guests: Guests = _NoGuestsYet()
         self.dispatch: Dispatch | None = None
+        self.secret_manager: SecretManager | None = None
 
     def owns_peer(self, port: int) -> str | None:
         """The VM that has this port."""
@@ -73,10 +78,16 @@ class _Later:
 
     def answer(self, request: Request) -> Response:
         """Of the Compute Engine, as long as there is one."""
-        if self.dispatch is None:
-            request.body.drain()
-            return refused(Refusal(503, "backendError", "The local cloud is starting, or ending."))
-        return self.dispatch.answer(request)
+        return _starting(request) if self.dispatch is None else self.dispatch.answer(request)
+
+    def secrets(self, request: Request) -> Response:
+        """Of Secret Manager, as long as there is one."""
+        return _starting(request) if self.secret_manager is None else self.secret_manager.answer(request)
+
+
+def _starting(request: Request) -> Response:
+    request.body.drain()
+    return refused(Refusal(503, "backendError", "The local cloud is starting, or ending."))
 
 
 @contextmanager
@@ -85,16 +96,18 @@ def local_cloud(
     *,
     project: str,
     scale: float = 1.0,
-    ports: tuple[int, int] = (0, 0),
+    ports: tuple[int, int, int] = (0, 0, 0),
     image_env: Mapping[str, str] | None = None,
     pull_s: float = 0.0,
     shutdown: Callable[[], None] = lambda: None,
 ) -> Iterator[LocalCloud]:
     """A cloud until the end of the block, with the state that is in `home`; then no process of it is left.
 
-    `scale`: how many times faster than in Google Cloud things take their time. `ports`: of Compute Engine and Cloud
-    Storage; others where these are taken. `pull_s`: what `docker pull` takes. `shutdown`: what the order to end calls.
+    `scale`: how many times faster than in Google Cloud things take their time. `ports`: of Compute Engine, Cloud
+    Storage and Secret Manager; others where these are taken. `pull_s`: what `docker pull` takes. `shutdown`: what the
+    order to end calls.
     """
+    bucket = f"{project}-runs"
     later, token, policy = _Later(), secrets.token_urlsafe(32), home / "policy.json"
     if not policy.exists():
         policy.touch(0o600)
@@ -106,18 +119,24 @@ def local_cloud(
             lambda port: storage.start(home / "storage", port=port, policy=policy, callers=Callers(later, token)),
         )
         compute_url = _at_port(stack, ports[0], lambda port: serving(later.answer, port=port))
+        secrets_url = _at_port(stack, ports[2], lambda port: serving(later.secrets, port=port))
         machines = Machines(
             home / "vms",
             project=project,
             storage_url=store.url,
             compute_url=f"{compute_url}/compute/v1/",
+            secrets_url=f"{secrets_url}/",
             policy=policy,
+            bucket=bucket,
             image_env=image_env,
             scale=scale,
             pull_s=pull_s,
         )
         stack.callback(machines.close)
         later.guests = machines
+        later.secret_manager = SecretManager(
+            Store(home / "secrets.json"), Callers(machines, token), machines.token_account, project
+        )
         dispatch = stack.enter_context(
             running(
                 home / "compute",
@@ -130,10 +149,9 @@ def local_cloud(
         )
         stack.callback(dispatch.service.life.hands.wait, HANDS_S)
         later.dispatch = dispatch
-        bucket = f"{project}-runs"
         store.make_bucket(bucket, BUCKET_REGION)
         try:
-            yield LocalCloud(compute_url, store, machines, dispatch, project, bucket)
+            yield LocalCloud(compute_url, secrets_url, store, machines, dispatch, project, bucket)
         finally:
             later.dispatch = None
             dispatch.stop()

@@ -36,6 +36,7 @@ class Running:
     pid: int
     compute_url: str
     storage_url: str
+    secrets_url: str
     project: str
     bucket: str
     scale: float
@@ -71,6 +72,7 @@ class Running:
             "GCE_METADATA_IP": metadata,
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{self.compute_url}/compute/v1/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.storage_url}/storage/v1/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER": f"{self.secrets_url}/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
             "CLOUDSDK_CORE_PROJECT": self.project,
             "GOOGLE_CLOUD_PROJECT": self.project,

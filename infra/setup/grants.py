@@ -74,11 +74,11 @@ ACTS_AS: Mapping[str, tuple[str, ...]] = MappingProxyType({WATCHDOG: (VM,)})
 """Whose rights the VMs have that an account makes."""
 
 
-def policy_rules(account: str) -> Sequence[Mapping[str, object]]:
+def policy_rules(account: str, bucket: str) -> Sequence[Mapping[str, object]]:
     """The account's rights on objects as rules of the local cloud's policy, of which the first that fits decides."""
     writes = WRITES[account]
     places = sorted({CONTROL.prefix, RUNS, *(names.prefix for names in writes)}, key=len, reverse=True)
-    return [{"prefix": place, "allow": sorted(_allowed(place, writes))} for place in places]
+    return [{"bucket": bucket, "prefix": place, "allow": sorted(_allowed(place, writes))} for place in places]
 
 
 def _allowed(place: str, writes: Sequence[Names]) -> frozenset[str]:

@@ -140,6 +140,11 @@ def on_control(vm, prefix):
         found[f"patch {name}"] = vm.as_json("PATCH", vm.object(name), {"metadata": {"x": "y"}})
         found[f"delete {name}"] = vm.ask("DELETE", vm.object(name))[0]
         found[f"away {name}"] = vm.as_json("POST", f"{vm.object(name)}/moveTo/o/{prefix.replace('/', '%2F')}%2Fx", {})
+    another = f"{vm.storage}/storage/v1/b/another-bucket/o"
+    found["another bucket"] = vm.ask(
+        "POST", another.replace("/storage/v1", "/upload/storage/v1") + "?name=runs/x/y", b"x"
+    )[0]
+    found["objects of another bucket"] = vm.ask("GET", f"{another}?prefix=runs/")[0]
     bucket = f"{vm.storage}/storage/v1/b/{vm.bucket}"
     found["delete bucket"] = vm.ask("DELETE", bucket)[0]
     found["patch bucket"] = vm.as_json("PATCH", bucket, {"lifecycle": {"rule": []}})

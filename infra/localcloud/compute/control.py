@@ -52,6 +52,7 @@ def _state(service: Service, asked: dict[str, int]) -> dict[str, Any]:
         "vms": [_summary(vm) for vm in service.world.instances()],
         "faults": service.faults.armed(),
         "asked": asked,
+        "rights": service.rights.used(),
     }
 
 

@@ -122,8 +122,10 @@ class Dispatch:
 
     def _refuse_unless_allowed(self, account: str, where: Route) -> None:
         mine = where.project == self.service.project or where.call in OF_ANY_PROJECT
-        if not mine or (account != LAPTOP and not self.service.may_compute(account)):
-            raise forbidden(account, where.permission, where.path if where.name else f"projects/{where.project}")
+        path = where.path if where.name else f"projects/{where.project}"
+        if not mine:
+            raise forbidden(account, where.permission, path)
+        self.service.rights.require(account, [where.permission], path, where.name)
 
     def _refuse_vms(self, request: Request, words: str) -> None:
         if self._callers.vm(request) is not None:

@@ -8,6 +8,7 @@ from infra.localcloud.compute.errors import already_exists, bad_value, not_ready
 from infra.localcloud.compute.order import make_instance
 from infra.localcloud.compute.records import Instance, Operation
 from infra.localcloud.compute.resources import instance_json, operation_json
+from infra.localcloud.compute.rights import acted_as, of_insert
 from infra.localcloud.compute.routes import Route
 from infra.localcloud.compute.service import Service, page, refuse_at_once
 from infra.localcloud.compute.world import new_id
@@ -21,6 +22,10 @@ def insert(service: Service, request: Request, where: Route) -> dict[str, Any]:
     """A VM; what becomes of it tells the operation."""
     world, zone = service.world, service.zone(where)
     body = request.json()
+    path = f"projects/{service.project}/zones/{zone}/instances/{body.get('name', '')}"
+    service.rights.require(request.account, of_insert(body), path, str(body.get("name", "")))
+    for account in acted_as(body):
+        service.rights.require_acting(request.account, account, path)
     if "sourceInstanceTemplate" in request.query or "sourceMachineImage" in request.query:
         raise Refusal(501, "notImplemented", "This local cloud makes VMs from what the request says only.")
     with world.lock:

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from infra.localcloud.callers import Callers
@@ -12,13 +11,11 @@ from infra.localcloud.compute.dispatch import Dispatch
 from infra.localcloud.compute.faults import Faults
 from infra.localcloud.compute.life import Life
 from infra.localcloud.compute.machines import Machines
+from infra.localcloud.compute.rights import Rights
 from infra.localcloud.compute.service import Service, refuse_in_operation
 from infra.localcloud.compute.timers import RealTimers, Timers, Timings
 from infra.localcloud.compute.world import World
 from infra.localcloud.server import serving
-
-RIGHTS = ("baton-watchdog@*",)
-"""Service accounts that may create VMs and delete them; any other VM's account may not."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,6 @@ class ComputeServer:
     url: str
     service: Service
     dispatch: Dispatch
-
-
-def may_compute(account: str) -> bool:
-    """Whether a VM's account has rights on VMs."""
-    return any(fnmatchcase(account, glob) for glob in RIGHTS)
 
 
 @contextmanager
@@ -59,7 +51,7 @@ def running(
         lambda instance: refuse_in_operation(project, world, faults, instance),
     )
     life.power_failed()
-    service = Service(project, world, faults, machines, life, may_compute)
+    service = Service(project, world, faults, machines, life, Rights())
     try:
         yield Dispatch(service, Callers(machines, laptop_token), laptop_token, shutdown)
     finally:

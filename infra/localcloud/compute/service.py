@@ -1,6 +1,6 @@
 """What every answer needs, and the rules that more than one of them keeps."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from infra.localcloud.compute.machines import Machines
 from infra.localcloud.compute.quotas import GLOBAL, needs, used
 from infra.localcloud.compute.records import Instance
 from infra.localcloud.compute.resources import Urls, quota_json
+from infra.localcloud.compute.rights import Rights
 from infra.localcloud.compute.routes import Route
 from infra.localcloud.compute.world import World
 from infra.localcloud.errors import Refusal
@@ -31,8 +32,8 @@ class Service:
     faults: Faults
     machines: Machines
     life: Life
-    may_compute: Callable[[str], bool]
-    """Whether an account has rights on VMs; those that have some have all."""
+    rights: Rights
+    """What accounts may do with VMs."""
 
     def urls(self, request: Request) -> Urls:
         """Addresses as this client knows them."""

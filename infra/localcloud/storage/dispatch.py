@@ -131,6 +131,7 @@ class Dispatch:
             "armed": self._faults.armed(),
             "totals": self._accounting.totals(),
             "requests": self._accounting.last(),
+            "rights": self.service.gate.used(),
         }
         return Response(200, {"Content-Type": JSON}, json.dumps(answer).encode())
 

@@ -52,10 +52,14 @@ class Policy:
 
         All permissions on buckets themselves (`buckets.get` and so on) go together, as `buckets` under the prefix "".
         """
-        permission = permission.partition(".")[0]
         if account not in self.accounts:
             return True
-        return next((permission in rule.allow for rule in self.accounts[account] if rule.fits(bucket, name)), False)
+        rule = self.rule(account, bucket, name)
+        return rule is not None and permission.partition(".")[0] in rule.allow
+
+    def rule(self, account: str, bucket: str, name: str) -> Rule | None:
+        """The rule of the account that decides about the object, None where there is none."""
+        return next((rule for rule in self.accounts.get(account, ()) if rule.fits(bucket, name)), None)
 
 
 class Gate:
@@ -67,6 +71,7 @@ class Gate:
         self._lock = threading.Lock()
         self._read_at = -1
         self._policy = Policy({}, {})
+        self._used: set[tuple[str, str, str]] = set()
         self._current()  # a file that cannot be used is said at once
 
     def account(self, authorization: str | None) -> str:
@@ -80,10 +85,22 @@ class Gate:
 
     def require(self, account: str, permission: str, bucket: str, name: str) -> None:
         """Raises 403 unless the account may."""
+        rule = self._current().rule(account, bucket, name)
         if self.allows(account, permission, bucket, name):
+            if rule is not None:
+                with self._lock:
+                    self._used.add((account, rule.prefix, permission))
             return
         full = f"storage.{permission}" if permission.startswith("buckets.") else f"storage.objects.{permission}"
         raise forbidden(account, full, "object" if name else "bucket")
+
+    def used(self) -> dict[str, dict[str, list[str]]]:
+        """What each account with rules has used of its rights, by the rule's prefix."""
+        found: dict[str, dict[str, list[str]]] = {}
+        with self._lock:
+            for account, prefix, permission in sorted(self._used):
+                found.setdefault(account, {}).setdefault(prefix, []).append(permission)
+        return found
 
     def allows(self, account: str, permission: str, bucket: str, name: str) -> bool:
         """Whether the account may."""

@@ -52,7 +52,8 @@ class _Vm:
 class Machines:
     """All VMs of one local cloud. Safe to use from several threads. `close`, or its process's end, ends them all.
 
-    `root`: folder for the disks. `policy`: the storage server's file of tokens and rights, written here. `image_env`:
+    `root`: folder for the disks. `policy`: the storage server's file of tokens and rights, written here, for
+    the objects of `bucket`. `image_env`:
     what an image would set for its containers (a cache that is baked in), beside what `docker run` gives. `pull_s`:
     how long `docker pull` takes.
     """
@@ -64,19 +65,24 @@ class Machines:
         project: str,
         storage_url: str,
         compute_url: str,
+        secrets_url: str = "",
         policy: Path,
+        bucket: str = "*",
         image_env: Mapping[str, str] | None = None,
         scale: float = 1.0,
         pull_s: float = 0.0,
     ) -> None:
-        """`compute_url`: as in CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE. `scale`: how much faster the cloud is."""
+        """`compute_url`, `secrets_url`: as in CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE and ..._SECRETMANAGER. `scale`:
+        how much faster the cloud is."""
         self._root = root.absolute()
         self._project = project
         self._urls = {"STORAGE_EMULATOR_HOST": storage_url, "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": compute_url}
+        if secrets_url:
+            self._urls["CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"] = secrets_url
         self._image_env = dict(image_env or {})
         self._scale = scale
         self._pull_s = pull_s
-        self._tokens = Tokens(policy)
+        self._tokens = Tokens(policy, bucket)
         self._lock = threading.RLock()
         self._vms: dict[str, _Vm] = {}
         self._numbers = itertools.count()

@@ -3,24 +3,24 @@
 import json
 import secrets
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ALL = ["get", "list", "create", "update", "delete"]
-WATCHDOG = "baton-watchdog@"
-"""What the account of a watchdog's VM begins with; every other account is that of attempts."""
-RIGHTS_OF_ATTEMPTS = [
-    {"prefix": "runs/*/control/", "allow": ["get", "list"]},
-    {"prefix": "runs/", "allow": ALL},
-]
-RIGHTS_OF_WATCHDOGS = [{"prefix": "runs/", "allow": ALL}, {"prefix": "watchdog/", "allow": ALL}]
+from infra.setup.grants import VM, WATCHDOG, policy_rules
+
+
+def rights_of(account: str, bucket: str) -> Sequence[Mapping[str, object]]:
+    """An account's rights on the objects of a bucket; whoever is not a watchdog has those of attempts."""
+    return policy_rules(WATCHDOG if account.partition("@")[0] == WATCHDOG else VM, bucket)
 
 
 class Tokens:
     """One token for each VM. What else is in the file stays; its tokens of before are none any more."""
 
-    def __init__(self, policy: Path) -> None:
+    def __init__(self, policy: Path, bucket: str = "*") -> None:
         self._policy = policy
+        self._bucket = bucket
         self._lock = threading.Lock()
         self._given: dict[str, tuple[str, str]] = {}  # VM to (token, account)
         self._content: dict[str, Any] = {"accounts": {}}
@@ -33,8 +33,7 @@ class Tokens:
         with self._lock:
             if vm not in self._given:
                 self._given[vm] = (f"ya29.{secrets.token_urlsafe(32)}", account)
-                rights = RIGHTS_OF_WATCHDOGS if account.startswith(WATCHDOG) else RIGHTS_OF_ATTEMPTS
-                self._content["accounts"][account] = rights
+                self._content["accounts"][account] = rights_of(account, self._bucket)
                 self._write()
             return self._given[vm][0]
 
