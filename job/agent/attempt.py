@@ -81,6 +81,7 @@ class Attempt:
     def look(self) -> bool:
         """Finds out what the run is and refuses what cannot be. False: it is finished, there is nothing to do."""
         self.wanted = self.loop.call(lambda: find_wanted(self.bucket, self.arguments, self.asked, self.scratch))
+        self.voice.hide(self.wanted.secrets.values())
         head = self.wanted.head
         if head is not None and head.status is Status.FINISHED:
             self.voice.say_finished(self.bucket.uri)
@@ -221,6 +222,7 @@ class Attempt:
         """Saves what is in memory, says how it ended, writes the last words. Returns the exit code."""
         self.spawner.kill()
         if error is not None:
+            error = self.voice.without_secrets(error)
             if self.claimed is not None:
                 self.voice.enter_phase("flush")
                 error = save_after(error, self.loop, self.claimed.owner, self.uploader)
@@ -250,6 +252,7 @@ class Attempt:
             files={key: str(pinned.path) for key, pinned in inputs.items()},
             names={str(pinned.path): str(input_path(settings, key)) for key, pinned in inputs.items()},
             model=self.wanted.model,
+            hub_token=self.wanted.hub_token,
             result_dir=str(self.scratch / "result"),
         )
         return Trainer(

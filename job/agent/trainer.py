@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from job.agent.loop import Loop
@@ -27,6 +27,8 @@ class TrainerOrder:
     model: dict[str, Any]
     """The pinned model (job.run.model_source.ModelSource)."""
     result_dir: str
+    hub_token: str | None = field(default=None, repr=False)
+    """HF_TOKEN of the trainer's environment: of no other process's."""
 
 
 class Trainer:
@@ -66,6 +68,7 @@ class Trainer:
             files=order.files,
             model=order.model,
             result_dir=order.result_dir,
+            hub_token=order.hub_token,
         )
 
     def start(self, snapshot: Snapshot | None) -> None:

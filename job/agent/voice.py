@@ -4,9 +4,11 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from job.agent.claiming import Claimed
 from job.agent.journal import Journal
@@ -14,7 +16,7 @@ from job.agent.phases import PhaseClock
 from job.agent.place import Traffic, traffic_lines
 from job.agent.record import LiveRecord
 from job.agent.words import available_memory_bytes, kl_is_news, kl_line, plan_lines
-from job.errors import BatonError
+from job.errors import BatonError, error_for
 from job.preemption import Deadline
 from job.run.attempt import ResumedFrom
 from job.run.claims import Claims, Want
@@ -35,6 +37,7 @@ class Voice:
         self._traffic = Traffic()
         self._told_notice = False
         self._told_kl: float | None = None
+        self._hidden: list[str] = []
 
     def claimed(
         self,
@@ -79,8 +82,23 @@ class Voice:
 
     def say(self, line: str) -> None:
         """A line for people: on stderr, and in the run's log."""
+        line = self._masked(line)
         self.progress.say(line)
         self.journal.log(line)
+
+    def hide(self, values: Iterable[SecretStr]) -> None:
+        """From now on stars stand for these, whoever prints them: a library, or a task of the user's."""
+        self._hidden = [value.get_secret_value() for value in values if value.get_secret_value()]
+
+    def without_secrets(self, error: BatonError) -> BatonError:
+        """The same error, with stars for what is hidden."""
+        what, fix = self._masked(error.what), self._masked(error.fix)
+        return error if (what, fix) == (error.what, error.fix) else error_for(error.exit_code, what, fix)
+
+    def _masked(self, text: str) -> str:
+        for value in self._hidden:
+            text = text.replace(value, "********")
+        return text
 
     def say_finished(self, uri: str) -> None:
         """There is nothing left to do."""
@@ -133,6 +151,7 @@ class Voice:
 
     def crashed(self, what: str, step: int | None) -> None:
         """A trainer was lost, and another one goes on from `step`."""
+        what = self._masked(what)
         self.journal.event("trainer_crashed", what=what, step=step)
         where = "the beginning" if step is None else f"step {step}"
         self.say(f"the trainer crashed ({what}); starting it again from {where}")

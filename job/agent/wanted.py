@@ -1,9 +1,11 @@
 """What is wanted of this attempt: the recipe, held against what the run in the bucket already is."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from job.agent.arguments import Arguments
 from job.errors import UsageError
@@ -24,6 +26,7 @@ from job.settings import (
 )
 from job.storage import Bucket
 
+HUB_TOKEN = "HF_TOKEN"
 CHECKPOINT_KEYS = ("lora.enabled", "lora.rank", "lora.targets", "train.sync_ref_model")
 """Settings that say which tensors a checkpoint has; train.beta does too where one of both values is 0."""
 
@@ -42,6 +45,14 @@ class Wanted:
     """By the setting that names the file."""
     model: dict[str, Any]
     """The pinned model: a ModelSource as plain data."""
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Those that the spec names and the environment has not, by their variables."""
+
+    @property
+    def hub_token(self) -> str | None:
+        """For the Hugging Face Hub: this process's own, else the run's."""
+        own = load_secrets().hf_token or self.secrets.get(HUB_TOKEN)
+        return None if own is None else own.get_secret_value()
 
 
 def read_recipe(arguments: Arguments) -> Resolved | None:
@@ -76,11 +87,22 @@ def find_wanted(bucket: Bucket, arguments: Arguments, asked: Resolved | None, sc
             inputs[key] = pin_input(bucket, key, given, recorded, scratch, may_differ=key in allowed)
             if recorded is not None and inputs[key].sha256 != recorded.sha256:
                 accepted.add(key)
+    secrets = _secrets(spec)
     of_run = spec.model if spec is not None and not {"model.name", "model.revision"} & accepted else None
-    source = _pin_model(settings, of_run, may_differ="model.name" in allowed)
+    token = secrets.get(HUB_TOKEN)
+    source = _pin_model(settings, of_run, token, may_differ="model.name" in allowed)
     if of_run is not None and source.sha256 != of_run.sha256 and source.kind == "folder":
         accepted.add("model.name")
-    return Wanted(settings, spec, tuple(sorted(accepted)), head, inputs, source.to_plain())
+    return Wanted(settings, spec, tuple(sorted(accepted)), head, inputs, source.to_plain(), secrets)
+
+
+def _secrets(spec: Spec | None) -> dict[str, SecretStr]:
+    """The run's secrets. Raises NeedsPerson or Transient."""
+    if spec is None or spec.machine is None or not spec.machine.secrets:
+        return {}
+    from job.run.secret_values import read_secrets  # 0.1 s that a run without secrets need not pay
+
+    return read_secrets(spec.machine.secrets)
 
 
 def _settings(
@@ -93,7 +115,9 @@ def _settings(
     return (of_run, ()) if asked is None else reconcile(of_run, asked.settings, allow_changed, uri)
 
 
-def _pin_model(settings: Settings, recorded: SpecModel | None, *, may_differ: bool) -> ModelSource:
+def _pin_model(
+    settings: Settings, recorded: SpecModel | None, of_run: SecretStr | None, *, may_differ: bool
+) -> ModelSource:
     """The model with its commit or hash; an existing run's own commit, and the folder that it was started with."""
     was_folder = recorded is not None and recorded.sha256 is not None and recorded.name != TINY
     if was_folder and not Path(settings.model.name).expanduser().is_dir():
@@ -101,7 +125,7 @@ def _pin_model(settings: Settings, recorded: SpecModel | None, *, may_differ: bo
             f"model.name: the folder {settings.model.name} that the run was started with is not here.",
             fix="Put it back, or start the command in the folder that its path is relative to.",
         )
-    token = load_secrets().hf_token
+    token = load_secrets().hf_token or of_run
     revision = settings.model.revision if recorded is None else recorded.revision
     source = resolve_model(settings.model.name, revision, token=None if token is None else token.get_secret_value())
     if recorded is None or recorded.sha256 is None or (may_differ and source.kind == "folder"):

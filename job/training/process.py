@@ -6,6 +6,7 @@ It is forked from a process that has imported this module. It never touches the 
 import contextlib
 import faulthandler
 import gc
+import os
 import platform
 import signal
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ def run_trainer(channel: Channel, slots: list[Slot], scratch: Path) -> None:
         order = channel.receive()
         assert order.op == "check", order.op
         settings = from_plain(order.fields["settings"])
+        if (token := order.fields.get("hub_token")) is not None:
+            os.environ["HF_TOKEN"] = token  # for what the user's own task loads, too; no other process has it
         _live(order, settings, channel, slots, scratch)
     except ChannelClosed:
         return  # the agent is gone
