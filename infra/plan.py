@@ -1,8 +1,8 @@
 """Where a run's VM may be and what an hour of it costs there: offers. infra/expected.py ranks them for a run."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -30,7 +30,7 @@ class Offer:
     date: str
     """Of the price."""
     basis: str
-    """listed; estimated, quoted, upper bound: prices.csv says by what."""
+    """billing catalog: of that day. listed; estimated, quoted, upper bound: prices.csv says by what."""
     disk: str
     accelerator: str | None
     usd_per_gib: float
@@ -40,6 +40,15 @@ class Offer:
 Kind = Literal["spot", "on_demand", "flex"]
 KINDS: tuple[Kind, ...] = ("on_demand", "spot", "flex")
 """How a VM is rented. flex: it waits for capacity, is not preempted and runs 7 days at most (FLEX_START)."""
+
+
+@dataclass(frozen=True)
+class LivePrices:
+    """Prices that were read today (infra/billing.py), instead of those of the file."""
+
+    date: str
+    usd: Mapping[tuple[str, str, Kind], tuple[float, float]]
+    """(of the GPU, of the machine beside it) by machine type, region, kind."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ def offers(
     *,
     machine_types: Sequence[str] = (),
     boot_disk_gb: int | None = None,
+    live: LivePrices | None = None,
 ) -> tuple[Offer, ...]:
     """Where a VM with that GPU (its name in machines.toml) may be: near the bucket first, then by price; pure.
 
@@ -71,7 +81,7 @@ def offers(
     allowed = {one.type: one for one in known.gpu[gpu].single if not machine_types or one.type in machine_types}
     gb = known.boot_disk_gb if boot_disk_gb is None else boot_disk_gb
     found = [
-        _offer(price, allowed[price.machine_type], gb, bucket_region)
+        _offer(price, allowed[price.machine_type], gb, bucket_region, live)
         for price in _prices()
         if price.kind == kind
         and price.machine_type in allowed
@@ -80,10 +90,16 @@ def offers(
     return tuple(sorted(found, key=lambda offer: (offer.usd_per_gib, offer.usd_per_hour, offer.zone)))
 
 
-def _offer(price: _Price, machine: MachineType, disk_gb: int, bucket_region: str | None) -> Offer:
+def _offer(
+    price: _Price, machine: MachineType, disk_gb: int, bucket_region: str | None, live: LivePrices | None
+) -> Offer:
     known = machines()
     disk_usd = known.disk_usd_per_hour(machine.disk, disk_gb)
-    region = region_of(price.zone)
+    region, date = region_of(price.zone), known.date
+    today = None if live is None else live.usd.get((price.machine_type, region, price.kind))
+    if live is not None and today is not None:
+        date = live.date
+        price = replace(price, gpu_usd=today[0], host_usd=today[1], basis="billing catalog")
     return Offer(
         machine_type=price.machine_type,
         zone=price.zone,
@@ -93,7 +109,7 @@ def _offer(price: _Price, machine: MachineType, disk_gb: int, bucket_region: str
         gpu_usd=price.gpu_usd,
         host_usd=price.host_usd,
         disk_usd=disk_usd,
-        date=known.date,
+        date=date,
         basis=price.basis,
         disk=machine.disk,
         accelerator=machine.accelerator,

@@ -1,16 +1,21 @@
 """The shell of `baton launch`: asks, writes what was agreed to, and sees to it that a VM comes."""
 
+import os
 import threading
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
 
+from infra.billing import access_of, cache_folder, live_prices
 from infra.cli.confirm import confirm
 from infra.cli.follow import follow
 from infra.cli.launch import project_of, show_plan, surroundings
 from infra.cli.output import print_json
 from infra.cloud.access import explained, open_cloud, who_asks
+from infra.compute import OVERRIDE
 from infra.expected import advised
 from infra.launch.first_vm import FirstVm
 from infra.launch.planning import Asked, LaunchPlan, make_plan
@@ -19,6 +24,7 @@ from infra.launch.starting import begin, claim_vm, go_on, refuse_busy, refuse_ta
 from infra.launch.words import plan_data
 from infra.machines import find_gpu, machines
 from infra.naming import bucket_of
+from infra.plan import LivePrices
 from infra.reading.zones import ask_advice, history
 from infra.registry.images import SOURCE, Container, pin_image
 from infra.registry.reference import parse_reference
@@ -31,7 +37,7 @@ from job.errors import ExitCode, NeedsPerson, UsageError
 from job.run.claims import read_claims
 from job.run.head import Status, read_head
 from job.run.spec import Spec, SpecModel
-from job.settings import Environment
+from job.settings import Environment, load_secrets
 from job.storage import Bucket, open_bucket
 from job.views.text import printable
 
@@ -124,11 +130,20 @@ def _plan(
     cloud = open_cloud(around.project)
     with explained(around.project, "looking up the boot image"):
         image = cloud.dated_image(environment.boot_image or machines().boot_image)
+    around = replace(around.booting(image), live=_todays_prices(around.project))
     known = history(bucket_of(uri))
-    plan = make_plan(asked, prepared, around.booting(image), known)
+    plan = make_plan(asked, prepared, around, known)
     if not asked.spot:
         return plan
-    return make_plan(asked, prepared, around.booting(image), advised(known, ask_advice(cloud.advice, plan.ranked)))
+    return make_plan(asked, prepared, around, advised(known, ask_advice(cloud.advice, plan.ranked)))
+
+
+def _todays_prices(project: str) -> LivePrices | None:
+    """Of the billing catalog, read once a day; None where it cannot be read: the file's count, with their date."""
+    key = load_secrets().baton_billing_key
+    secret = None if key is None else key.get_secret_value()
+    access = access_of(os.environ, project, secret, elsewhere=bool(os.environ.get(OVERRIDE)))
+    return live_prices(access, None if access is None else cache_folder(os.environ), f"{datetime.now(UTC):%Y-%m-%d}")
 
 
 def _start(bucket: Bucket, plan: LaunchPlan, prepared: Prepared, spec: Spec | None, model: SpecModel) -> Watchdog:

@@ -7,7 +7,7 @@ from infra.expected import Odds, Ranked, Zone, rank
 from infra.launch.estimate import gpu_gb, host_gb, work_of
 from infra.launch.prepare import MOST_SLOTS
 from infra.machines import Gpu, MachineType, machines
-from infra.plan import Kind, offers
+from infra.plan import Kind, LivePrices, offers
 from job.settings import Settings
 
 FLEX_DAYS = 7
@@ -27,6 +27,7 @@ class Looked:
     bucket_region: str | None
     boot_disk_gb: int
     known: Mapping[Zone, Odds] | None = None
+    live: LivePrices | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def _best(looked: Looked, gpu: str, kind: Kind, note: str) -> list[Alternative]:
         looked.bucket_region,
         machine_types=fitting,
         boot_disk_gb=looked.boot_disk_gb,
+        live=looked.live,
     )
     if not fitting or not found:
         return []

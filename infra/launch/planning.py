@@ -14,7 +14,7 @@ from infra.launch.fall_back import NEVER, FallBack, refuse_fall_back
 from infra.launch.prepare import MOST_SLOTS, Prepared, check_gpu, fitting_machines, on_machine
 from infra.machines import Gpu, find_gpu, gpu_key, machines
 from infra.naming import bucket_of, request_id, vm_name, watchdog_account, watchdog_name
-from infra.plan import offers
+from infra.plan import LivePrices, offers
 from infra.watch.observed import Policy
 from infra.watch.orders import attempt_order, watchdog_order, zones_near
 from infra.watch.spending import hourly_usd, longest_run_s
@@ -66,6 +66,8 @@ class Surroundings:
     """As a spec's Machine has them."""
     image_known: str = ""
     """What a person is told of the container."""
+    live: LivePrices | None = None
+    """Today's prices, where they could be read."""
 
     def booting(self, boot_image: str) -> "Surroundings":
         """The same, with that boot image."""
@@ -130,6 +132,7 @@ def make_plan(
         around.bucket_region,
         machine_types=types,
         boot_disk_gb=disk_gb,
+        live=around.live,
     )
     if not found:
         raise UsageError(
@@ -144,7 +147,7 @@ def make_plan(
     if parameters is not None and prepared.steps is not None:
         steps = estimate(settings, gpu, parameters, prepared.steps)
         where = asked.zones, asked.regions, around.bucket_region
-        looked = Looked(settings, parameters, prepared.steps, around.image, *where, disk_gb, known)
+        looked = Looked(settings, parameters, prepared.steps, around.image, *where, disk_gb, known, around.live)
     if steps is None and asked.max_usd is None:
         raise UsageError(
             f"what training {settings.model.name} costs cannot be estimated: "

@@ -73,6 +73,8 @@ class Secrets(BaseSettings):
 
     hf_token: SecretStr | None = None
     """Hugging Face token, for gated and private models."""
+    baton_billing_key: SecretStr | None = None
+    """API key with which `launch` reads today's prices (Cloud Billing Catalog); without it your login is used."""
     baton_webhook: SecretStr | None = None
     """Where watchdogs post what becomes of runs, in Slack's format. Whoever knows the address can post there."""
 

@@ -22,6 +22,7 @@ def test_an_attempt_that_nobody_watches_stops_itself_when_its_share_is_spent(vm_
     vm_run.wait_until(lambda: bool(vm_run.vms()) or not launcher.lives(), "a VM")
     assert launcher.lives(), launcher.said
     launcher.kill()
+    vm_run.wait_at(1)
     vm_run.wait_until(lambda: not any(vm["status"] == "RUNNING" for vm in vm_run.vms()), "the end of the VM")
     ended = vm_run.attempt_record(1)["ended"]
     assert ended["exit_code"] == 75
