@@ -27,6 +27,7 @@ from job.settings import Settings
 NOTICE_S = 120  # the longest that the platform gives
 CAP_FACTOR = 2  # times the estimate
 HUB, HUB_TOKEN = "huggingface.co", "HF_TOKEN"
+CATALOG = "cloudbilling.googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,8 @@ def _hosts(prepared: Prepared, around: Surroundings) -> tuple[Host, ...]:
         Host(storage, f"the run: recipe, {files}, checkpoints, logs, samples, result"),
         Host(around.image.partition("/")[0], "which container is looked up and pulled, by this machine and the VM"),
     ]
+    if around.live is not None:
+        hosts.append(Host(CATALOG, "asked for list prices, with your login or a key; nothing of the run"))
     if prepared.settings.model.name != TINY:
         hosts.append(Host(HUB, f"which model is loaded, by this machine and the VM{_token(around)}"))
     return tuple(hosts)
