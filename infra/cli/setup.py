@@ -151,7 +151,7 @@ def _print_all(steps: "Sequence[Step]", wanted: "Wanted", *, undo: bool) -> None
 
 def _where_things_are(wanted: "Wanted", cloud: "Gcloud") -> dict[str, str]:
     from infra.setup.registry import released_image
-    from infra.setup.secret_steps import versions_look
+    from infra.setup.secret_steps import secret_id, versions_look
     from job.settings import load_environment
     from job.settings.environment import SECRETS
 
@@ -163,9 +163,8 @@ def _where_things_are(wanted: "Wanted", cloud: "Gcloud") -> dict[str, str]:
     for name in SECRETS:
         found = cloud.find(versions_look(name)) if name in wanted.secrets else None
         if found:
-            values[f"BATON_SECRET_{name}"] = found[0]["name"].replace(
-                f"projects/{wanted.number}/", f"projects/{wanted.project}/"
-            )
+            number = found[0]["name"].rpartition("/")[2]
+            values[f"BATON_SECRET_{name}"] = f"projects/{wanted.project}/secrets/{secret_id(name)}/versions/{number}"
     return values
 
 

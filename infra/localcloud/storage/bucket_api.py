@@ -1,5 +1,6 @@
 """Buckets over the JSON API, as far as clients ask before they read and write objects."""
 
+from base64 import b64encode
 from typing import Any
 
 from infra.localcloud.storage import conditions as conditions_of
@@ -101,12 +102,18 @@ def test_permissions(service: Service, request: Request, route: Route) -> Respon
 
 def _iam(service: Service, bucket: str) -> dict[str, Any]:
     fields = service.store.bucket(bucket)
+    return policy_document(f"projects/_/buckets/{bucket}", fields.get("iam_bindings", []), fields["metageneration"])
+
+
+def policy_document(path: str, bindings: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    """An IAM policy as Cloud Storage shows it."""
+    version = 3 if any("condition" in binding for binding in bindings) else 1
     return {
         "kind": "storage#policy",
-        "resourceId": f"projects/_/buckets/{bucket}",
-        "version": 1,
-        "etag": f"b{fields['metageneration']}",
-        "bindings": fields.get("iam_bindings", []),
+        "resourceId": path,
+        "version": version,
+        "etag": b64encode(str(number).encode()).decode(),
+        "bindings": bindings,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from infra.localcloud.callers import Callers
 from infra.localcloud.errors import Refusal
 from infra.localcloud.messages import JSON
-from infra.localcloud.storage import bucket_api, json_api, upload_api, xml_api
+from infra.localcloud.storage import bucket_api, folders_api, json_api, upload_api, xml_api
 from infra.localcloud.storage.accounting import Accounting
 from infra.localcloud.storage.batch import answer_batch
 from infra.localcloud.storage.errors import ApiError, as_xml
@@ -27,6 +27,12 @@ HANDLERS: dict[str, Handler] = {
     "bucket_delete": bucket_api.delete,
     "bucket_layout": bucket_api.layout,
     "nothing_list": bucket_api.no_items,
+    "folders_list": folders_api.listing,
+    "folder_create": folders_api.create,
+    "folder_get": folders_api.get,
+    "folder_delete": folders_api.delete,
+    "folder_iam_get": folders_api.get_policy,
+    "folder_iam_set": folders_api.set_policy,
     "iam_get": bucket_api.get_policy,
     "iam_set": bucket_api.set_policy,
     "iam_test": bucket_api.test_permissions,

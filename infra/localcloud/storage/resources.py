@@ -20,7 +20,7 @@ WRITABLE = (
     "storageClass",
     "temporaryHold",
 )
-OWN_BUCKET_FIELDS = ("created_s", "updated_s", "metageneration")
+OWN_BUCKET_FIELDS = ("created_s", "updated_s", "metageneration", "iam_bindings", "managed_folders")
 
 
 def writable(resource: Mapping[str, Any]) -> dict[str, Any]:

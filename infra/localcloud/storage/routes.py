@@ -16,6 +16,12 @@ OPERATIONS = {
     "bucket_delete": ("bucket", "free"),
     "bucket_layout": ("bucket", "B"),
     "nothing_list": ("bucket", "A"),  # what a plain bucket never has: folders, caches, notifications
+    "folders_list": ("bucket", "A"),
+    "folder_create": ("bucket", "A"),
+    "folder_get": ("bucket", "B"),
+    "folder_delete": ("bucket", "free"),
+    "folder_iam_get": ("bucket", "B"),
+    "folder_iam_set": ("bucket", "A"),
     "iam_get": ("bucket", "B"),
     "iam_set": ("bucket", "A"),
     "iam_test": ("bucket", "B"),
@@ -116,7 +122,13 @@ def _json(method: str, parts: list[str], query: Mapping[str, str]) -> Route:
             return Route(operation.get(method, "unknown"), bucket)
         case "GET", [bucket, "storageLayout"]:
             return Route("bucket_layout", bucket)
-        case "GET", [bucket, "managedFolders" | "folders" | "anywhereCaches" | "notificationConfigs"]:
+        case _, [bucket, "managedFolders"]:
+            return Route({"GET": "folders_list", "POST": "folder_create"}.get(method, "unknown"), bucket)
+        case _, [bucket, "managedFolders", folder, "iam"]:
+            return Route({"GET": "folder_iam_get", "PUT": "folder_iam_set"}.get(method, "unknown"), bucket, folder)
+        case _, [bucket, "managedFolders", folder]:
+            return Route({"GET": "folder_get", "DELETE": "folder_delete"}.get(method, "unknown"), bucket, folder)
+        case "GET", [bucket, "folders" | "anywhereCaches" | "notificationConfigs"]:
             return Route("nothing_list", bucket)
         case _, [bucket, "iam"]:
             return Route({"GET": "iam_get", "PUT": "iam_set"}.get(method, "unknown"), bucket)
