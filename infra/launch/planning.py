@@ -27,6 +27,7 @@ from job.settings import Settings
 NOTICE_S = 120  # the longest that the platform gives
 CAP_FACTOR = 2  # times the estimate
 HUB, HUB_TOKEN = "huggingface.co", "HF_TOKEN"
+SECRETS = "secretmanager.googleapis.com"
 CATALOG = "cloudbilling.googleapis.com"
 
 
@@ -277,6 +278,10 @@ def _hosts(prepared: Prepared, around: Surroundings) -> tuple[Host, ...]:
     ]
     if around.live is not None:
         hosts.append(Host(CATALOG, "asked for list prices, with your login or a key; nothing of the run"))
+    if around.secrets:
+        hosts.append(
+            Host(SECRETS, f"which secrets the VM reads, with its own rights: {', '.join(sorted(around.secrets))}")
+        )
     if prepared.settings.model.name != TINY:
         hosts.append(Host(HUB, f"which model is loaded, by this machine and the VM{_token(around)}"))
     return tuple(hosts)
