@@ -51,7 +51,7 @@ class ComputeEngine:
 
     def list_vms(self, labels: Mapping[str, str]) -> VmList:
         """All VMs with these labels, whatever their zone, by one aggregated list (as many pages as it has)."""
-        wanted = _with_labels(labels)
+        wanted = with_labels(labels)
         vms, unreachable = [], set()
         with _in_our_words():
             pager = self._instances.aggregated_list(
@@ -151,7 +151,7 @@ class ComputeEngine:
 
     def list_disks(self, labels: Mapping[str, str]) -> tuple[Disk, ...]:
         """All disks with these labels, attached or not, whatever their zone."""
-        request = {"project": self.project, "filter": _with_labels(labels), "max_results": PAGE}
+        request = {"project": self.project, "filter": with_labels(labels), "max_results": PAGE}
         found: list[Disk] = []
         with _in_our_words():
             for _, scoped in self._disks.aggregated_list(request=request, retry=None, timeout=ANSWER_S):
@@ -301,7 +301,7 @@ def _first(error: BaseException) -> str:
     return " ".join(str(error).split())[:400]
 
 
-def _with_labels(labels: Mapping[str, str]) -> str:
+def with_labels(labels: Mapping[str, str]) -> str:
     """The filter for what carries all of these labels."""
     return " AND ".join(f'(labels.{_safe(key)} = "{_safe(value)}")' for key, value in labels.items())
 

@@ -42,6 +42,8 @@ class Gpu(_Entry):
     """Bandwidth of its memory: what generation waits for."""
     tflops: int
     """Dense, of 16 bits: what training waits for."""
+    quota: str
+    """Metric that counts its on-demand VMs in a region; that of spot ones has PREEMPTIBLE_ before it."""
     on_demand: bool = True
     """Whether single ones are rented other than spot."""
     machines: tuple[MachineType, ...]

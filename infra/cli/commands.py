@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "One attempt at a run, here: starts it, or goes on where it stopped.",
     "ls": "All runs of a bucket: what each one does, how far it is, what it has cost.",
     "setup": "Makes a project on Google Cloud ready for runs, or takes that back.",
+    "doctor": "Whether a project can run a recipe, and the command that mends what it lacks.",
     "launch": "Starts a run on a VM that is replaced when it is preempted, until the run is finished.",
     "status": "What a run does, how far it is, and how each attempt ended.",
     "cost": "What a run cost, what that bought, and what it would have cost on demand.",

@@ -43,12 +43,17 @@ def advice_of(response: Any) -> Advice | None:
     return None
 
 
+def vm_status(said: str) -> VmStatus:
+    """What the service's word for the state of a VM means."""
+    return _STATUS.get(said, VmStatus.STOPPING)
+
+
 def vm_of(instance: Any) -> Vm:
     """An Instance."""
     return Vm(
         name=instance.name,
         zone=last_part(instance.zone),
-        status=_STATUS.get(instance.status, VmStatus.STOPPING),
+        status=vm_status(instance.status),
         instance_id=str(instance.id),
         machine_type=last_part(instance.machine_type),
         spot=instance.scheduling.provisioning_model == "SPOT" or instance.scheduling.preemptible,

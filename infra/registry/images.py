@@ -21,6 +21,8 @@ class Container:
 
     image: str
     known: str
+    seen: bool = True
+    """Whether its registry has shown it."""
 
 
 def pin_image(given: str, environment: Environment, source: str = SOURCE) -> Container:
@@ -28,7 +30,7 @@ def pin_image(given: str, environment: Environment, source: str = SOURCE) -> Con
     not there or for other machines; NeedsPerson for what one may not see or nobody attests; Transient."""
     reference = parse_reference(given, source)
     if reference.digest is not None:
-        return Container(reference.pinned(reference.digest), _look_up(reference, reference.digest))
+        return _look_up(reference, reference.digest)
     signer = signer_of(environment.image_signer)
     with Registry(reference) as registry:
         found = registry.find()
@@ -41,14 +43,15 @@ def pin_image(given: str, environment: Environment, source: str = SOURCE) -> Con
     return Container(reference.pinned(found.digest), f"today's {reference}, built by {build}: its attestation holds")
 
 
-def _look_up(reference: Reference, digest: str) -> str:
-    """What to say of a digest. Raises UsageError for one that is not there, or not for VMs."""
+def _look_up(reference: Reference, digest: str) -> Container:
+    """What a digest names. Raises UsageError for one that is not there, or not for VMs."""
+    image = reference.pinned(digest)
     try:
         with Registry(reference) as registry:
             _check_platform(reference, registry.find())
     except (NeedsPerson, Transient) as error:
-        return f"as given; not looked up: {error.what.rstrip('.')}"
-    return f"as given; {reference.host} has it, and who built it is yours to know"
+        return Container(image, f"as given; not looked up: {error.what.rstrip('.')}", seen=False)
+    return Container(image, f"as given; {reference.host} has it, and who built it is yours to know")
 
 
 def _check_platform(reference: Reference, found: Found) -> None:

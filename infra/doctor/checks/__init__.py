@@ -1,0 +1,1 @@
+"""The checks: in each file readers, and the pure functions that judge what they have read."""
