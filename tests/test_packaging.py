@@ -178,3 +178,10 @@ def test_a_test_cannot_reach_another_machine() -> None:
 
     with socket.socket() as connection, pytest.raises(PermissionError, match="loopback only"):
         connection.connect(("192.0.2.1", 80))  # an address kept for documentation (RFC 5737)
+
+
+def test_no_two_test_files_outside_of_packages_have_the_same_name() -> None:
+    """pytest imports such files by their bare names: one process cannot have two."""
+    files = [file for file in (ROOT / "tests").rglob("test_*.py") if not (file.parent / "__init__.py").exists()]
+    names = [file.name for file in files]
+    assert sorted(names) == sorted(set(names))
